@@ -1,0 +1,1 @@
+//! Words shared by every Puna crate: configuration, data types, tensors by name.

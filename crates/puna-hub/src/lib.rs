@@ -1,0 +1,1 @@
+//! Open any MODEL with its tokenizer and template; write models.

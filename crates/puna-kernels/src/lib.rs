@@ -1,0 +1,1 @@
+//! Slices in, slices out: instruction-set dispatch, block quantised products, attention, the thread pool.

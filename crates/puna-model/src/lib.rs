@@ -1,0 +1,1 @@
+//! The Llama 2 network: weights by name, KV cache, prefill and decode.

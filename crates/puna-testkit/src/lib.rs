@@ -1,0 +1,1 @@
+//! Test helpers: error bounds, golden files, tiny models.

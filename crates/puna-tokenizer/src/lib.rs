@@ -1,0 +1,1 @@
+//! SentencePiece BPE as Llama 2 uses it: model files, encode, decode, chat templates.
