@@ -1,0 +1,65 @@
+//! Independent programs from PyPI, in a virtual environment under `target`.
+
+use crate::{execute, root};
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const SCRIPTS: &str = "testdata/scripts";
+
+/// Makes the golden files anew in a copy of the tree's data, and compares them with the committed ones.
+pub(crate) fn golden() -> Result<()> {
+    let python = python()?;
+    let copy = root().join("target").join("golden");
+    if copy.exists() {
+        std::fs::remove_dir_all(&copy)
+            .with_context(|| format!("cannot remove {}", copy.display()))?;
+    }
+    std::fs::create_dir_all(&copy).with_context(|| format!("cannot create {}", copy.display()))?;
+    execute(Command::new("cp").args(["-r", "testdata", "models"]).arg(&copy))?;
+    for script in golden_scripts(&copy)? {
+        execute(Command::new(&python).arg(script))?;
+    }
+    let compare = root().join(SCRIPTS).join("compare.py");
+    execute(Command::new(&python).arg(compare).arg("testdata").arg(copy.join("testdata")))
+}
+
+/// Builds the program and runs the benchmarks in `bench` with it; `args` go to the script.
+pub(crate) fn bench(args: &[&str]) -> Result<()> {
+    let python = python()?;
+    execute(Command::new("cargo").args(["build", "--release"]))?;
+    execute(Command::new(python).arg("bench/llama_cpp.py").args(args))
+}
+
+/// The scripts that write golden files, in alphabetical order.
+fn golden_scripts(copy: &Path) -> Result<Vec<PathBuf>> {
+    let folder = copy.join(SCRIPTS);
+    let entries = folder.read_dir().with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut scripts = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with("_golden.py") {
+            scripts.push(path);
+        }
+    }
+    scripts.sort();
+    Ok(scripts)
+}
+
+/// The virtual environment's Python, with the peers installed in the versions of `requirements.txt`.
+/// `PUNA_PEERS_PYTHON` names another one.
+fn python() -> Result<PathBuf> {
+    if let Some(python) = std::env::var_os("PUNA_PEERS_PYTHON") {
+        return Ok(python.into());
+    }
+    let venv = root().join("target").join("peers");
+    let python = venv.join("bin").join("python");
+    if !python.exists() {
+        execute(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    }
+    let requirements = root().join(SCRIPTS).join("requirements.txt");
+    execute(
+        Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements),
+    )?;
+    Ok(python)
+}

@@ -1,0 +1,72 @@
+//! Who may depend on whom, and that ARCHITECTURE.md names exactly the crates that exist.
+
+use anyhow::{Context, Result};
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// The dependency table of ARCHITECTURE.md. The binary may depend on anything; `puna-testkit` is only
+/// ever a dev-dependency.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("puna-core", &[]),
+    ("puna-tokenizer", &[]),
+    ("puna-kernels", &["puna-core"]),
+    ("puna-formats", &["puna-core"]),
+    ("puna-model", &["puna-core", "puna-kernels"]),
+    ("puna-engine", &["puna-core", "puna-kernels", "puna-model"]),
+    ("puna-hub", &["puna-core", "puna-tokenizer", "puna-formats", "puna-kernels", "puna-model"]),
+    ("puna-testkit", &["puna-core"]),
+    ("xtask", &[]),
+];
+
+pub(super) fn check(root: &Path) -> Result<Vec<String>> {
+    let manifest = root.join("Cargo.toml");
+    let metadata = MetadataCommand::new().manifest_path(manifest).no_deps().exec()?;
+    let mut problems = dependencies(&metadata);
+    let architecture = root.join("ARCHITECTURE.md");
+    let text = std::fs::read_to_string(&architecture)
+        .with_context(|| format!("cannot read {}", architecture.display()))?;
+    problems.extend(names(&metadata, &text));
+    Ok(problems)
+}
+
+fn dependencies(metadata: &Metadata) -> Vec<String> {
+    let mut problems = Vec::new();
+    let members: BTreeSet<&str> = metadata.packages.iter().map(|p| p.name.as_str()).collect();
+    for package in &metadata.packages {
+        let name = package.name.as_str();
+        let allowed = ALLOWED.iter().find(|(crate_name, _)| *crate_name == name);
+        if allowed.is_none() && name != "puna" {
+            problems
+                .push(format!("{name}: not in the dependency table of xtask and ARCHITECTURE.md"));
+        }
+        for dependency in &package.dependencies {
+            let to = dependency.name.as_str();
+            // Tests may look at the layers above: no cycle can come of it, cargo forbids that.
+            if !members.contains(to) || dependency.kind == DependencyKind::Development {
+                continue;
+            }
+            if to == "puna-testkit" || allowed.is_some_and(|(_, to_any)| !to_any.contains(&to)) {
+                problems.push(format!("{name}: may not depend on {to}"));
+            }
+        }
+    }
+    problems
+}
+
+/// Compares the words of `architecture` that look like crate names with the crates.
+fn names(metadata: &Metadata, architecture: &str) -> Vec<String> {
+    let members: BTreeSet<&str> = metadata.packages.iter().map(|p| p.name.as_str()).collect();
+    let named: BTreeSet<&str> = architecture
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'))
+        .filter(|word| word.starts_with("puna-"))
+        .collect();
+    let missing = members
+        .iter()
+        .filter(|name| name.starts_with("puna-") && !named.contains(*name))
+        .map(|name| format!("ARCHITECTURE.md: does not name the crate {name}"));
+    let invented = named
+        .difference(&members)
+        .map(|name| format!("ARCHITECTURE.md: names {name}, which does not exist"));
+    missing.chain(invented).collect()
+}
