@@ -1,1 +1,20 @@
 //! Slices in, slices out: instruction-set dispatch, block quantised products, attention, the thread pool.
+//!
+//! This crate knows no model, file or token. Every entry point takes a [`Cpu`], which says with which
+//! instruction set and on how many threads to compute, asserts its shapes, and does not allocate once warm.
+//! On one instruction set, every result is the same bits for any number of threads: outputs are split over
+//! threads, sums never, and each documents the order of its summation.
+
+pub mod blocks;
+mod cpu;
+mod disjoint;
+pub mod isa;
+pub mod matmul;
+pub mod pool;
+pub mod scratch;
+pub mod simd;
+
+pub use cpu::{Cpu, Kernels};
+pub use disjoint::DisjointMut;
+pub use isa::{Isa, IsaError};
+pub use pool::Pool;

@@ -1,0 +1,1 @@
+//! The quantised block formats.

@@ -1,0 +1,158 @@
+//! AVX-512: sixteen lanes, thirty-two registers.
+
+use std::arch::x86_64::*;
+
+use super::{Op, Simd};
+use crate::isa::Avx512;
+
+/// Lanes `0..n`.
+#[inline(always)]
+fn first(n: usize) -> u16 {
+    if n >= 16 { u16::MAX } else { (1 << n) - 1 }
+}
+
+impl Simd for Avx512 {
+    const LANES: usize = 16;
+    const N_REGISTERS: usize = 32;
+    type F32 = __m512;
+
+    fn vectorize<O: Op>(self, op: O) -> O::Output {
+        #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+        fn run<O: Op>(op: O) -> O::Output {
+            op.run(Avx512::here())
+        }
+        // SAFETY: `self` proves the features.
+        unsafe { run(op) }
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> __m512 {
+        assert!(x.len() >= 16);
+        // SAFETY: `self` proves the features; 16 elements were just asserted.
+        unsafe { _mm512_loadu_ps(x.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_partial(self, x: &[f32]) -> __m512 {
+        // SAFETY: `self` proves the features; lanes beyond the slice are masked off and not read.
+        unsafe { _mm512_maskz_loadu_ps(first(x.len()), x.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_f16(self, x: &[u16]) -> __m512 {
+        assert!(x.len() >= 16);
+        // SAFETY: `self` proves the features; 16 elements were just asserted.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, x: &[u16]) -> __m512 {
+        assert!(x.len() >= 16);
+        // SAFETY: `self` proves the features; 16 elements were just asserted.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(x.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+
+    #[inline(always)]
+    fn load_i8(self, x: &[i8]) -> __m512 {
+        assert!(x.len() >= 16);
+        // SAFETY: `self` proves the features; 16 elements were just asserted.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
+    fn store(self, v: __m512, out: &mut [f32]) {
+        assert!(out.len() >= 16);
+        // SAFETY: `self` proves the features; 16 elements were just asserted.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), v) }
+    }
+
+    #[inline(always)]
+    fn store_partial(self, v: __m512, out: &mut [f32]) {
+        // SAFETY: `self` proves the features; lanes beyond the slice are masked off and not written.
+        unsafe { _mm512_mask_storeu_ps(out.as_mut_ptr(), first(out.len()), v) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_div_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves the features. The instruction returns its second operand on a NaN.
+        unsafe { _mm512_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves the features. The instruction returns its second operand on a NaN.
+        unsafe { _mm512_min_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn round(self, v: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v) }
+    }
+
+    #[inline(always)]
+    fn exp2_int(self, n: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
+        }
+    }
+
+    #[inline(always)]
+    fn sum(self, v: __m512) -> f32 {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let high = _mm512_extractf32x8_ps::<1>(v);
+            super::avx2::sum(_mm256_add_ps(_mm512_castps512_ps256(v), high))
+        }
+    }
+
+    #[inline(always)]
+    fn max_lane(self, v: __m512) -> f32 {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let high = _mm512_extractf32x8_ps::<1>(v);
+            super::avx2::max_lane(_mm256_max_ps(_mm512_castps512_ps256(v), high))
+        }
+    }
+}

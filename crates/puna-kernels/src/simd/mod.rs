@@ -1,0 +1,108 @@
+//! Vectors of `f32` behind one small trait, so that an algorithm is written once.
+//!
+//! An algorithm is a struct holding its arguments that implements [`Op`]; `run` is generic over [`Simd`] and
+//! contains no `unsafe`. [`Simd::vectorize`] compiles it for one instruction set, [`Token::dispatch`] picks
+//! the set at run time: one branch for a whole row or block, never for one vector.
+//!
+//! Two rules keep the generated code good. Every function between `run` and the vector methods is
+//! `#[inline(always)]`: the features of the entry point reach only what is inlined into it. And no closure
+//! touches a vector, for a closure is a function of its own, without those features.
+//!
+//! **Tails.** Slices whose length is no multiple of [`Simd::LANES`] end with [`Simd::load_partial`], which fills
+//! the missing lanes with zeros, and [`Simd::store_partial`], which writes only what the slice holds.
+//!
+//! # Safety contract of this module
+//! The implementations call intrinsics that need CPU features; each receives `self`, a token that exists
+//! only where those features were detected. Loads and stores assert the length of the slice.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+
+use crate::isa::Token;
+
+/// An algorithm waiting for an instruction set. `run` must be `#[inline(always)]`.
+pub trait Op {
+    /// What it returns.
+    type Output;
+
+    /// Runs with the vectors of `simd`.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// One instruction set's vectors of `f32`, implemented by its token.
+pub trait Simd: Copy + Send + Sync {
+    /// Elements in a vector.
+    const LANES: usize;
+    /// Vector registers of the machine: how large a block of accumulators may be.
+    const N_REGISTERS: usize;
+    /// A vector of `LANES` elements.
+    type F32: Copy;
+
+    /// Runs `op` compiled for this instruction set.
+    fn vectorize<O: Op>(self, op: O) -> O::Output;
+
+    /// The same value in every lane.
+    fn splat(self, x: f32) -> Self::F32;
+    /// The first `LANES` elements. Panics when there are fewer.
+    fn load(self, x: &[f32]) -> Self::F32;
+    /// Up to `LANES` elements; missing lanes are zero.
+    fn load_partial(self, x: &[f32]) -> Self::F32;
+    /// The first `LANES` elements of IEEE half precision (given as bits), converted exactly.
+    fn load_f16(self, x: &[u16]) -> Self::F32;
+    /// The first `LANES` elements of bf16 (given as bits), converted exactly.
+    fn load_bf16(self, x: &[u16]) -> Self::F32;
+    /// The first `LANES` bytes as signed integers.
+    fn load_i8(self, x: &[i8]) -> Self::F32;
+    /// Writes the first `LANES` elements of `out`. Panics when there are fewer.
+    fn store(self, v: Self::F32, out: &mut [f32]);
+    /// Writes the elements that `out` has, at most `LANES`.
+    fn store_partial(self, v: Self::F32, out: &mut [f32]);
+
+    /// `a + b`
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a − b`
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a · b`
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a / b`
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a · b + c`, rounded once; twice on [`Scalar`](crate::isa::Scalar).
+    fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// The greater of `a`, which must not be a NaN, and `b`; a NaN in `b` stays.
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The lesser of `a`, which must not be a NaN, and `b`; a NaN in `b` stays.
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The nearest integer, ties to even, of values within ±2²².
+    fn round(self, v: Self::F32) -> Self::F32;
+    /// `2ⁿ` for integers `n` in −126..=127 given as floats.
+    fn exp2_int(self, n: Self::F32) -> Self::F32;
+
+    /// The sum of the lanes, halves first: lane `i` with lane `i + LANES/2`, and so on down.
+    fn sum(self, v: Self::F32) -> f32;
+    /// The greatest lane; unspecified when there is a NaN.
+    fn max_lane(self, v: Self::F32) -> f32;
+}
+
+impl Token {
+    /// Runs `op` compiled for the instruction set of this token.
+    pub fn dispatch<O: Op>(self, op: O) -> O::Output {
+        match self {
+            Token::Scalar(t) => t.vectorize(op),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(t) => t.vectorize(op),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512(t) => t.vectorize(op),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512Vnni(t) => t.avx512().vectorize(op),
+            #[cfg(target_arch = "aarch64")]
+            Token::Neon(t) => t.vectorize(op),
+            #[cfg(target_arch = "aarch64")]
+            Token::NeonDot(t) => t.neon().vectorize(op),
+        }
+    }
+}

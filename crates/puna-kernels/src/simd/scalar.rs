@@ -1,0 +1,129 @@
+//! Plain Rust: four lanes in an array, which a compiler may or may not put in a register. Multiplies and
+//! adds are rounded apart: a fused one would be a call to a slow library routine on CPUs without it.
+
+use half::f16;
+
+use super::{Op, Simd};
+use crate::isa::Scalar;
+
+const LANES: usize = 4;
+
+impl Scalar {
+    #[inline(always)]
+    fn zip(a: [f32; LANES], b: [f32; LANES], f: fn(f32, f32) -> f32) -> [f32; LANES] {
+        std::array::from_fn(|i| f(a[i], b[i]))
+    }
+}
+
+impl Simd for Scalar {
+    const LANES: usize = LANES;
+    const N_REGISTERS: usize = 16;
+    type F32 = [f32; LANES];
+
+    fn vectorize<O: Op>(self, op: O) -> O::Output {
+        op.run(self)
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::F32 {
+        [x; LANES]
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> Self::F32 {
+        std::array::from_fn(|i| x[i])
+    }
+
+    #[inline(always)]
+    fn load_partial(self, x: &[f32]) -> Self::F32 {
+        std::array::from_fn(|i| x.get(i).copied().unwrap_or(0.0))
+    }
+
+    #[inline(always)]
+    fn load_f16(self, x: &[u16]) -> Self::F32 {
+        std::array::from_fn(|i| f16::from_bits(x[i]).to_f32())
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, x: &[u16]) -> Self::F32 {
+        std::array::from_fn(|i| f32::from_bits(u32::from(x[i]) << 16))
+    }
+
+    #[inline(always)]
+    fn load_i8(self, x: &[i8]) -> Self::F32 {
+        std::array::from_fn(|i| f32::from(x[i]))
+    }
+
+    #[inline(always)]
+    fn store(self, v: Self::F32, out: &mut [f32]) {
+        out[..LANES].copy_from_slice(&v);
+    }
+
+    #[inline(always)]
+    fn store_partial(self, v: Self::F32, out: &mut [f32]) {
+        let n = out.len().min(LANES);
+        out[..n].copy_from_slice(&v[..n]);
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        Self::zip(a, b, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        Self::zip(a, b, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        Self::zip(a, b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        Self::zip(a, b, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+
+    #[inline(always)]
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        Self::zip(a, b, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        Self::zip(a, b, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn round(self, v: Self::F32) -> Self::F32 {
+        // Adding and taking away 1.5·2²³ leaves no bits below one, rounding to nearest even.
+        const SHIFT: f32 = 12_582_912.0;
+        v.map(|x| (x + SHIFT) - SHIFT)
+    }
+
+    #[inline(always)]
+    fn exp2_int(self, n: Self::F32) -> Self::F32 {
+        v_from_exponent(n)
+    }
+
+    #[inline(always)]
+    fn sum(self, v: Self::F32) -> f32 {
+        (v[0] + v[2]) + (v[1] + v[3])
+    }
+
+    #[inline(always)]
+    fn max_lane(self, v: Self::F32) -> f32 {
+        v[0].max(v[2]).max(v[1].max(v[3]))
+    }
+}
+
+#[inline(always)]
+fn v_from_exponent(n: [f32; LANES]) -> [f32; LANES] {
+    n.map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23))
+}
