@@ -13,6 +13,7 @@ usage: cargo xtask COMMAND
 
   tidy        check the structure of the tree: dependencies, sizes, words, checksums
   checksums   write testdata/CHECKSUMS anew
+  notices     write THIRD_PARTY.md anew
   cross       cargo check for Windows, macOS, Android and aarch64 Linux
   neon        run the tests of the numeric crates for aarch64 under qemu
   golden      make testdata anew with the peers from PyPI and compare
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let result = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["tidy"] => tidy::run(),
         ["checksums"] => tidy::checksums::write(),
+        ["notices"] => tidy::licences::write(),
         ["cross"] => platforms::cross(),
         ["neon"] => platforms::neon(),
         ["golden"] => peers::golden(),

@@ -3,6 +3,7 @@
 pub(crate) mod checksums;
 mod crates;
 mod fuzz;
+pub(crate) mod licences;
 mod sources;
 
 use anyhow::{Context, Result, bail};
@@ -15,6 +16,7 @@ pub(crate) fn run() -> Result<()> {
     let files = tracked_files(&root)?;
     let mut problems = crates::check(&root)?;
     problems.extend(sources::check(&root, &files)?);
+    problems.extend(licences::check(&root)?);
     problems.extend(checksums::check(&root)?);
     problems.extend(fuzz::check(&root)?);
     if problems.is_empty() {
