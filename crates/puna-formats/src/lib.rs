@@ -1,1 +1,94 @@
 //! Bytes to named tensors and back: safetensors, GGUF, Meta .pth, llama2.c .bin, Hugging Face configs.
+//!
+//! [`open`] recognises a file or folder by its content and returns a [`Checkpoint`], whose
+//! [`TensorSource`] gives the tensors of the network under its own names, checked against the configuration.
+//! Tensors are views of memory maps wherever the form allows it. Parsers never panic, use checked arithmetic
+//! throughout, and allocate no more than a small multiple of the bytes they read; each names its limits.
+
+mod cursor;
+mod error;
+pub mod gguf;
+pub mod llama2c;
+mod map;
+mod names;
+mod weights;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use puna_core::{SharedBytes, TensorSource};
+
+pub use error::FormatError;
+pub use gguf::GgufVocab;
+use map::DataFile;
+
+/// The published forms of Llama 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `params.json` and `consolidated.NN.pth`.
+    Meta,
+    /// `config.json` with safetensors or `pytorch_model*.bin`.
+    HuggingFace,
+    /// GGUF, one file or split.
+    Gguf,
+    /// llama2.c's `.bin`.
+    Llama2c,
+}
+
+/// An opened model: its tensors and whatever else its files say.
+#[derive(Clone)]
+pub struct Checkpoint {
+    /// Configuration and tensors.
+    pub source: Arc<dyn TensorSource>,
+    /// The form it came in.
+    pub form: Form,
+    /// The files that hold its tensors; empty for a model given as bytes.
+    pub files: Vec<PathBuf>,
+    /// The vocabulary, where the form carries one.
+    pub vocab: Option<GgufVocab>,
+    /// A Jinja template for conversations.
+    pub chat_template: Option<String>,
+    /// Everything else that the files state, in their own words.
+    pub metadata: Vec<(String, String)>,
+    /// Token that begins a text.
+    pub bos_id: Option<u32>,
+    /// Tokens that end a text.
+    pub eos_ids: Vec<u32>,
+    /// Tensors that were left out because a network of this family computes them itself.
+    pub ignored: Vec<String>,
+}
+
+/// Opens a file or folder of any form.
+///
+/// # Errors
+/// The path is no model, or its files are broken, incomplete, or not supported.
+pub fn open(path: &Path) -> Result<Checkpoint, FormatError> {
+    let file = DataFile::open(path)?;
+    if file.bytes.starts_with(&gguf::MAGIC) {
+        return gguf::open(path, file);
+    }
+    if llama2c::is_llama2c(&file.bytes) {
+        return llama2c::open(Some(path), file);
+    }
+    Err(not_a_model(&file))
+}
+
+/// Opens a model that is one GGUF or llama2.c file, from its bytes. `name` is for messages.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_bytes(name: &str, bytes: SharedBytes) -> Result<Checkpoint, FormatError> {
+    let file = DataFile::from_bytes(name, bytes);
+    if file.bytes.starts_with(&gguf::MAGIC) {
+        return gguf::open_file(file);
+    }
+    if llama2c::is_llama2c(&file.bytes) {
+        return llama2c::open(None, file);
+    }
+    Err(not_a_model(&file))
+}
+
+fn not_a_model(file: &DataFile) -> FormatError {
+    let hint = "give a GGUF or llama2.c file, or the folder of a Meta or Hugging Face model";
+    FormatError::not_a_model(&file.name, "not a model in any form known here", hint)
+}

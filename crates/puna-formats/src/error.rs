@@ -1,0 +1,149 @@
+//! What can be wrong with a model's files.
+
+use std::fmt::Display;
+use std::io;
+
+use puna_core::ConfigError;
+use thiserror::Error;
+
+/// Why a model cannot be read or written. Every message names the file, the tensor or field at fault, what
+/// was expected there and what was found.
+#[derive(Debug, Error)]
+pub enum FormatError {
+    /// The operating system refused.
+    #[error("{file}: {source}")]
+    Io {
+        /// The file or folder.
+        file: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The file breaks the rules of its format: truncated, corrupted or hostile.
+    #[error("{file}: {what}: expected {expected}, found {found}")]
+    Malformed {
+        /// The file.
+        file: String,
+        /// The field or structure at fault.
+        what: String,
+        /// What the format asks for.
+        expected: String,
+        /// What the file has.
+        found: String,
+    },
+    /// The file is sound, but holds something that this program does not do.
+    #[error("{file}: {what}: {found} is not supported; supported: {expected}")]
+    Unsupported {
+        /// The file.
+        file: String,
+        /// The field, or the tensor whose type it is.
+        what: String,
+        /// What can be read instead.
+        expected: String,
+        /// What the file has.
+        found: String,
+    },
+    /// The tensors are not those of the network that the configuration describes.
+    #[error("{file}: tensor {tensor}: expected {expected}, found {found}")]
+    Tensor {
+        /// The file or folder.
+        file: String,
+        /// The tensor, in the file's own words.
+        tensor: String,
+        /// What the configuration or the format asks for.
+        expected: String,
+        /// What the file has.
+        found: String,
+    },
+    /// The configuration describes no network.
+    #[error("{file}: {source}")]
+    Config {
+        /// The file.
+        file: String,
+        /// The field at fault.
+        source: ConfigError,
+    },
+    /// A file that belongs to the model is not there.
+    #[error("{folder}: {missing} is missing: {reason}")]
+    MissingFile {
+        /// Where it should be.
+        folder: String,
+        /// Its name.
+        missing: String,
+        /// What asks for it.
+        reason: String,
+    },
+    /// Not a model, as far as its content tells.
+    #[error("{file}: {found}; {hint}")]
+    NotAModel {
+        /// The file or folder.
+        file: String,
+        /// What it seems to be.
+        found: String,
+        /// What to give instead.
+        hint: String,
+    },
+}
+
+impl FormatError {
+    pub(crate) fn io(file: impl Display, source: io::Error) -> Self {
+        Self::Io { file: file.to_string(), source }
+    }
+
+    pub(crate) fn malformed(
+        file: impl Display,
+        what: impl Display,
+        expected: impl Display,
+        found: impl Display,
+    ) -> Self {
+        Self::Malformed {
+            file: file.to_string(),
+            what: what.to_string(),
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }
+    }
+
+    pub(crate) fn unsupported(
+        file: impl Display,
+        what: impl Display,
+        expected: impl Display,
+        found: impl Display,
+    ) -> Self {
+        Self::Unsupported {
+            file: file.to_string(),
+            what: what.to_string(),
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }
+    }
+
+    pub(crate) fn tensor(
+        file: impl Display,
+        tensor: impl Display,
+        expected: impl Display,
+        found: impl Display,
+    ) -> Self {
+        Self::Tensor {
+            file: file.to_string(),
+            tensor: tensor.to_string(),
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }
+    }
+
+    pub(crate) fn missing(
+        folder: impl Display,
+        missing: impl Display,
+        reason: impl Display,
+    ) -> Self {
+        Self::MissingFile {
+            folder: folder.to_string(),
+            missing: missing.to_string(),
+            reason: reason.to_string(),
+        }
+    }
+
+    pub(crate) fn not_a_model(file: impl Display, found: impl Display, hint: impl Display) -> Self {
+        Self::NotAModel { file: file.to_string(), found: found.to_string(), hint: hint.to_string() }
+    }
+}

@@ -1,0 +1,168 @@
+//! One GGUF file, or all the parts of a split one, to a checkpoint.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use puna_core::WeightId;
+
+use super::config::{self, Keys};
+use super::names;
+use super::read::Gguf;
+use super::vocab::GgufVocab;
+use crate::map::DataFile;
+use crate::weights::{Bytes, Collection, Stored, Weights};
+use crate::{Checkpoint, Form, FormatError};
+
+/// Parts of one split model; llama.cpp's names leave five digits.
+const MAX_PARTS: usize = 99_999;
+
+/// A parsed file with its bytes.
+struct Part {
+    file: Arc<DataFile>,
+    gguf: Gguf,
+}
+
+impl Part {
+    fn new(file: Arc<DataFile>) -> Result<Self, FormatError> {
+        let gguf = Gguf::parse(&file.name, &file.bytes)?;
+        Ok(Self { file, gguf })
+    }
+
+    fn keys(&self) -> Keys<'_> {
+        Keys { file: &self.file.name, gguf: &self.gguf }
+    }
+
+    /// `split.count`; 1 for a file that is whole.
+    fn n_parts(&self) -> Result<usize, FormatError> {
+        match self.keys().count("split.count")? {
+            None | Some(0 | 1) => Ok(1),
+            Some(n) if n <= MAX_PARTS => Ok(n),
+            Some(n) => {
+                let expected = format!("at most {MAX_PARTS}");
+                Err(FormatError::malformed(&self.file.name, "split.count", expected, n))
+            }
+        }
+    }
+}
+
+/// Opens the file at `path` and, if it is a part of a split model, all others.
+pub(crate) fn open(path: &Path, file: Arc<DataFile>) -> Result<Checkpoint, FormatError> {
+    let given = Part::new(file)?;
+    let n_parts = given.n_parts()?;
+    if n_parts == 1 {
+        return checkpoint(vec![given], vec![path.to_owned()]);
+    }
+    let paths = part_paths(path, n_parts)?;
+    let mut parts = Vec::with_capacity(n_parts);
+    for (idx, path) in paths.iter().enumerate() {
+        parts.push(open_part(path, idx, n_parts)?);
+    }
+    check_total(&parts)?;
+    checkpoint(parts, paths)
+}
+
+/// Opens bytes that are one whole file.
+pub(crate) fn open_file(file: Arc<DataFile>) -> Result<Checkpoint, FormatError> {
+    let part = Part::new(file)?;
+    let n_parts = part.n_parts()?;
+    if n_parts > 1 {
+        let expected = "1, as there is no folder to find other parts in";
+        return Err(FormatError::malformed(&part.file.name, "split.count", expected, n_parts));
+    }
+    checkpoint(vec![part], Vec::new())
+}
+
+/// The paths of all parts, by llama.cpp's naming: `NAME-00001-of-00003.gguf`.
+fn part_paths(path: &Path, n_parts: usize) -> Result<Vec<PathBuf>, FormatError> {
+    let ending = format!("-of-{n_parts:05}.gguf");
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let stem = name
+        .strip_suffix(&ending)
+        .and_then(|stem| stem.split_at_checked(stem.len().checked_sub(6)?))
+        .filter(|(_, number)| {
+            number.starts_with('-') && number[1..].bytes().all(|b| b.is_ascii_digit())
+        });
+    let Some((stem, _)) = stem else {
+        let expected = format!("NAME-00001{ending}, as the file is one of {n_parts} parts");
+        return Err(FormatError::malformed(path.display(), "file name", expected, name));
+    };
+    Ok((1..=n_parts).map(|no| path.with_file_name(format!("{stem}-{no:05}{ending}"))).collect())
+}
+
+fn open_part(path: &Path, idx: usize, n_parts: usize) -> Result<Part, FormatError> {
+    if !path.exists() {
+        let folder = path.parent().unwrap_or(Path::new("")).display();
+        let name = path.file_name().unwrap_or_default().display();
+        let reason = format!("it is part {} of {n_parts} of a split model", idx + 1);
+        return Err(FormatError::missing(folder, name, reason));
+    }
+    let part = Part::new(DataFile::open(path)?)?;
+    let stated = [("split.no", idx), ("split.count", n_parts)];
+    for (key, expected) in stated {
+        let found = part.keys().count(key)?;
+        if found != Some(expected) {
+            let found = found.map_or("none".to_owned(), |n| n.to_string());
+            return Err(FormatError::malformed(&part.file.name, key, expected, found));
+        }
+    }
+    Ok(part)
+}
+
+/// Compares the number of tensors with what the first part says of the whole.
+fn check_total(parts: &[Part]) -> Result<(), FormatError> {
+    let key = "split.tensors.count";
+    let Some(expected) = parts[0].keys().count(key)? else { return Ok(()) };
+    let found: usize = parts.iter().map(|part| part.gguf.tensors.len()).sum();
+    if found == expected {
+        return Ok(());
+    }
+    let expected = format!("{expected} tensors in all parts");
+    Err(FormatError::malformed(&parts[0].file.name, key, expected, found))
+}
+
+fn checkpoint(parts: Vec<Part>, files: Vec<PathBuf>) -> Result<Checkpoint, FormatError> {
+    let origin = parts[0].file.name.clone();
+    let keys = parts[0].keys();
+    let vocab = GgufVocab::read(&keys)?;
+    let tensors = collect(&parts)?;
+    let embedding = tensors.get(WeightId::TokEmbeddings);
+    let n_rows = embedding.and_then(|t| t.info.shape.first()).copied().unwrap_or(0);
+    let tied = tensors.get(WeightId::Output).is_none();
+    let n_tokens = vocab.as_ref().map(|vocab| vocab.tokens.len());
+    let config = config::config(&keys, n_tokens, n_rows, tied)?;
+    let chat_template = keys.string("tokenizer.chat_template")?.map(str::to_owned);
+    let metadata = parts[0].gguf.metadata.iter();
+    let metadata = metadata.map(|(key, value)| (key.clone(), value.to_string())).collect();
+    let weights = Weights::new(&origin, config, tensors, names::name)?;
+    Ok(Checkpoint {
+        source: Arc::new(weights),
+        form: Form::Gguf,
+        files,
+        bos_id: vocab.as_ref().and_then(|vocab| vocab.bos_id),
+        eos_ids: vocab.iter().filter_map(|vocab| vocab.eos_id).collect(),
+        vocab,
+        chat_template,
+        metadata,
+        ignored: Vec::new(),
+    })
+}
+
+fn collect(parts: &[Part]) -> Result<Collection, FormatError> {
+    let mut tensors = Collection::default();
+    for Part { file, gguf } in parts {
+        for tensor in &gguf.tensors {
+            let Some(id) = names::id(&tensor.name) else {
+                let expected = "a tensor of a Llama 2 network";
+                return Err(FormatError::tensor(&file.name, &tensor.name, expected, "this one"));
+            };
+            let stored = Stored {
+                file: Arc::clone(file),
+                name: tensor.name.clone(),
+                info: tensor.info.clone(),
+                bytes: Bytes::View(tensor.data.clone()),
+            };
+            tensors.add(id, stored)?;
+        }
+    }
+    Ok(tensors)
+}

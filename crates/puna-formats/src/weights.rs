@@ -1,0 +1,203 @@
+//! The tensors of an opened checkpoint, under the names of the network, checked against its configuration.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use puna_core::{
+    ModelConfig, SharedBytes, SourceError, Tensor, TensorInfo, TensorSource, WeightId,
+};
+
+use crate::FormatError;
+use crate::map::DataFile;
+
+/// Where the bytes of a tensor are.
+#[derive(Debug)]
+pub(crate) enum Bytes {
+    /// In one piece in the file.
+    View(SharedBytes),
+    /// In several files: rows of every part side by side, each part `row_bytes` wide.
+    Columns { parts: Vec<SharedBytes>, row_bytes: usize },
+    /// In several files: the rows of one part after the rows of another.
+    Rows(Vec<SharedBytes>),
+    /// Groups of `group_len` signed bytes with one f32 factor each, to be multiplied out to f32.
+    Groups { quants: SharedBytes, scales: SharedBytes, group_len: usize },
+}
+
+impl Bytes {
+    fn load(&self) -> SharedBytes {
+        match self {
+            Self::View(bytes) => bytes.clone(),
+            Self::Rows(parts) => {
+                SharedBytes::new(parts.iter().map(|p| &**p).collect::<Vec<_>>().concat())
+            }
+            Self::Columns { parts, row_bytes } => SharedBytes::new(interleave(parts, *row_bytes)),
+            Self::Groups { quants, scales, group_len } => {
+                SharedBytes::new(multiply_out(quants, scales, *group_len))
+            }
+        }
+    }
+}
+
+/// Joins parts of equal height row by row.
+fn interleave(parts: &[SharedBytes], row_bytes: usize) -> Vec<u8> {
+    let mut joined = Vec::with_capacity(parts.iter().map(|p| p.len()).sum());
+    let mut rows: Vec<_> = parts.iter().map(|p| p.chunks_exact(row_bytes)).collect();
+    loop {
+        let before = joined.len();
+        for part in &mut rows {
+            joined.extend_from_slice(part.next().unwrap_or_default());
+        }
+        if joined.len() == before {
+            return joined;
+        }
+    }
+}
+
+/// `value = quant × scale of its group`, in f32.
+fn multiply_out(quants: &[u8], scales: &[u8], group_len: usize) -> Vec<u8> {
+    let (scales, _) = scales.as_chunks::<4>();
+    let mut values = Vec::with_capacity(quants.len() * 4);
+    for (group, &scale) in quants.chunks_exact(group_len).zip(scales) {
+        let scale = f32::from_le_bytes(scale);
+        for &quant in group {
+            values.extend_from_slice(&(f32::from(quant.cast_signed()) * scale).to_le_bytes());
+        }
+    }
+    values
+}
+
+/// One tensor as it lies in its file (or files; then `file` is the first).
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) file: Arc<DataFile>,
+    /// The file's own name for it.
+    pub(crate) name: String,
+    pub(crate) info: TensorInfo,
+    pub(crate) bytes: Bytes,
+}
+
+/// Tensors by [`WeightId`] while a checkpoint is being opened.
+#[derive(Debug, Default)]
+pub(crate) struct Collection(BTreeMap<WeightId, Stored>);
+
+impl Collection {
+    /// Adds a tensor.
+    ///
+    /// # Errors
+    /// There is one of that identity already.
+    pub(crate) fn add(&mut self, id: WeightId, stored: Stored) -> Result<(), FormatError> {
+        match self.0.entry(id) {
+            Entry::Vacant(entry) => {
+                entry.insert(stored);
+                Ok(())
+            }
+            Entry::Occupied(first) => Err(FormatError::tensor(
+                &stored.file.name,
+                &stored.name,
+                "one tensor of this name",
+                format!(
+                    "a second one (the first is {} in {})",
+                    first.get().name,
+                    first.get().file.name
+                ),
+            )),
+        }
+    }
+
+    pub(crate) fn get(&self, id: WeightId) -> Option<&Stored> {
+        self.0.get(&id)
+    }
+
+    pub(crate) fn remove(&mut self, id: WeightId) -> Option<Stored> {
+        self.0.remove(&id)
+    }
+}
+
+/// A checkpoint whose tensors are exactly those of its configuration.
+#[derive(Debug)]
+pub(crate) struct Weights {
+    origin: String,
+    config: ModelConfig,
+    tensors: BTreeMap<WeightId, Stored>,
+}
+
+impl Weights {
+    /// Checks `config`, and that `tensors` are those it asks for: each present, of its shape, and no other.
+    /// `origin` is the file or folder as a whole, `name_of` the form's own name of a tensor.
+    pub(crate) fn new(
+        origin: &str,
+        config: ModelConfig,
+        tensors: Collection,
+        name_of: impl Fn(WeightId) -> String,
+    ) -> Result<Self, FormatError> {
+        config
+            .validate()
+            .map_err(|source| FormatError::Config { file: origin.to_owned(), source })?;
+        let tensors = tensors.0;
+        let mut n_expected = 0;
+        for id in WeightId::all(&config) {
+            n_expected += 1;
+            let shape = id.shape(&config);
+            let Some(stored) = tensors.get(&id) else {
+                let expected = format!("a tensor of shape {shape:?}");
+                return Err(FormatError::tensor(origin, name_of(id), expected, "none"));
+            };
+            if stored.info.shape != shape {
+                let (expected, found) = (
+                    format!("shape {shape:?} by the configuration"),
+                    format!("{:?}", stored.info.shape),
+                );
+                return Err(FormatError::tensor(&stored.file.name, &stored.name, expected, found));
+            }
+        }
+        if n_expected != tensors.len() {
+            return Err(unexpected(&config, &tensors));
+        }
+        Ok(Self { origin: origin.to_owned(), config, tensors })
+    }
+}
+
+/// The error for the first tensor that the configuration has no place for.
+fn unexpected(config: &ModelConfig, tensors: &BTreeMap<WeightId, Stored>) -> FormatError {
+    let surplus = tensors.iter().find(|(id, _)| match id {
+        WeightId::Layer(idx, _) => *idx >= config.n_layers,
+        WeightId::Output => config.tied_output,
+        WeightId::TokEmbeddings | WeightId::Norm => false,
+    });
+    let (id, stored) = surplus.expect("more tensors than the configuration has identities");
+    let expected = match id {
+        WeightId::Layer(..) => {
+            format!("only {} layers, as the configuration says", config.n_layers)
+        }
+        _ => "no output matrix, as the configuration ties it to the embeddings".to_owned(),
+    };
+    FormatError::tensor(&stored.file.name, &stored.name, expected, "this one")
+}
+
+impl TensorSource for Weights {
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn info(&self, id: WeightId) -> Option<TensorInfo> {
+        self.tensors.get(&id).map(|stored| stored.info.clone())
+    }
+
+    fn load(&self, id: WeightId) -> Result<Tensor, SourceError> {
+        let Some(stored) = self.tensors.get(&id) else {
+            let message = "the checkpoint has no such tensor".to_owned();
+            return Err(SourceError { file: self.origin.clone(), tensor: id.to_string(), message });
+        };
+        stored.file.check_unchanged().map_err(|e| SourceError {
+            file: stored.file.name.clone(),
+            tensor: stored.name.clone(),
+            message: e.to_string(),
+        })?;
+        Ok(Tensor { info: stored.info.clone(), data: stored.bytes.load() })
+    }
+
+    fn copies(&self, id: WeightId) -> bool {
+        self.tensors.get(&id).is_some_and(|stored| !matches!(stored.bytes, Bytes::View(_)))
+    }
+}
