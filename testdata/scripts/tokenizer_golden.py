@@ -1,7 +1,9 @@
-"""Makes testdata/tokenizer: vocabularies, hard strings, and what PyPI `sentencepiece` and `tokenizers` say of them.
+"""Writes testdata/tokenizer: vocabularies, hard strings, and what PyPI `sentencepiece` and `tokenizers` say of them.
 
-    python testdata/scripts/tokenizer_golden.py train  SHARED_DATA   # vocabularies (minutes)
-    python testdata/scripts/tokenizer_golden.py golden SHARED_DATA   # strings and answers
+    python testdata/scripts/tokenizer_golden.py [SHARED_DATA [--train]]
+
+Alone it answers the committed strings with the committed vocabularies; with the project's shared data also with
+Llama 2's vocabulary; with --train it first trains the vocabularies (two minutes) and makes the strings anew.
 
 Made with Python 3.11, sentencepiece 0.2.3, tokenizers 0.23.3, protobuf 7.36.2, zstandard 0.25.0. The vocabularies
 are trained on public-domain novels (COST-ELTeC) with Llama 2's settings, so they may be committed; for Llama 2's own
@@ -11,10 +13,8 @@ vocabulary only hashes of ids and some ids are kept. Files (integers little-endi
     NAME.golden     u32 count; u64 hash of the ids of each string (FNV-1a over the ids as u32)
                     u32 count; ids of the first strings in full, each: u32 count, u16 ids
                     u32 count; decoding cases, each: u32 count, u16 ids, u32 length, UTF-8
-    SHA256SUMS      checksums of all of these
 """
 
-import hashlib
 import io
 import json
 import random
@@ -142,13 +142,26 @@ def write_golden(name, strings, encode, n_pieces=None, decode=None):
     return encoded
 
 
-def golden(shared):
-    text = novels(shared, 2_000_000)
-    large = (OUT / "large.model").read_bytes()
+def train_all(shared):
+    (OUT / "small.model").write_bytes(train(novels(shared, 3_000_000), 1000))
+    large = train(novels(shared, 20_000_000), 32_000)
+    (OUT / "large.model").write_bytes(large)
     pieces = [p.piece for p in pb.ModelProto.FromString(large).pieces[259:]]
-    strings = hard_strings(text, pieces + CONTROL_LIKE, SEED)
+    strings = hard_strings(novels(shared, 2_000_000), pieces + CONTROL_LIKE, SEED)
     (OUT / "strings.bin").write_bytes(struct.pack("<I", len(strings)) + b"".join(map(text_record, strings)))
 
+
+def read_strings():
+    raw, at, strings = (OUT / "strings.bin").read_bytes(), 4, []
+    for _ in range(struct.unpack_from("<I", raw)[0]):
+        n = struct.unpack_from("<I", raw, at)[0]
+        strings.append(raw[at + 4 : at + 4 + n].decode("utf-8"))
+        at += 4 + n
+    return strings
+
+
+def golden(shared):
+    strings = read_strings()
     small = (OUT / "small.model").read_bytes()
     (OUT / "edited.model").write_bytes(edited(small))
     (OUT / "bare.model").write_bytes(bare(small))
@@ -157,33 +170,30 @@ def golden(shared):
         hugging_face(small, {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": False})
     )
     models = {name: (OUT / f"{name}.model").read_bytes() for name in ["small", "large", "edited", "bare"]}
-    llama2 = shared / "tokenizer/llama2"
-    models["llama2"] = (llama2 / "tokenizer.model").read_bytes()
+    json_files = [(OUT / "small.json", "small"), (OUT / "metaspace.json", "small")]
+    if shared:
+        models["llama2"] = (shared / "tokenizer/llama2/tokenizer.model").read_bytes()
+        json_files.append((shared / "tokenizer/llama2/tokenizer.json", "llama2"))
     ids = {}
     for name, model in models.items():
         sp = spm.SentencePieceProcessor(model_proto=model)
         ids[name] = write_golden(name, strings, sp.encode, sp.vocab_size(), sp.decode)
 
-    for name, like in [("small", "small"), ("metaspace", "small"), (llama2 / "tokenizer", "llama2")]:
+    for file, like in json_files:
         # `tokenizers` turns the text of special tokens into these tokens, plain encoding must not: leave them out.
-        parsed = json.loads((OUT / name).with_suffix(".json").read_text())
-        hf = tokenizers.Tokenizer.from_str(json.dumps(parsed | {"added_tokens": []}))
+        hf = tokenizers.Tokenizer.from_str(json.dumps(json.loads(file.read_text()) | {"added_tokens": []}))
         encode = lambda s: hf.encode(s, add_special_tokens=False).ids
         differ = sum(encode(s) != expected for s, expected in zip(strings, ids[like]))
-        print(f"{Path(name).name}.json by `tokenizers`: {differ} of {len(strings)} differ from {like}.model")
-        if name == "metaspace":
-            write_golden(name, strings, encode)
+        print(f"{file.name} by `tokenizers`: {differ} of {len(strings)} differ from {like}.model")
+        if file.stem == "metaspace":
+            write_golden("metaspace", strings, encode)
         else:
             assert differ == 0
-    sums = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}\n" for p in sorted(OUT.iterdir()) if p.name != "SHA256SUMS"]
-    (OUT / "SHA256SUMS").write_text("".join(sums))
 
 
 if __name__ == "__main__":
-    step, shared = sys.argv[1], Path(sys.argv[2])
+    shared = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     OUT.mkdir(exist_ok=True)
-    if step == "train":
-        (OUT / "small.model").write_bytes(train(novels(shared, 3_000_000), 1000))
-        (OUT / "large.model").write_bytes(train(novels(shared, 20_000_000), 32_000))
-    else:
-        golden(shared)
+    if "--train" in sys.argv:
+        train_all(shared)
+    golden(shared)

@@ -54,6 +54,19 @@ enum Line {
     Pair(String, String),
 }
 
+impl Line {
+    fn sides(&self, index: usize) -> Result<(&str, &str), TokenizerError> {
+        match self {
+            Line::Pair(left, right) => Ok((left, right)),
+            Line::Text(rule) => {
+                let sides = rule.split_once(' ').filter(|(_, right)| !right.contains(' '));
+                let reason = "expected two pieces with one space between them".to_owned();
+                sides.ok_or_else(|| TokenizerError::BadMerge { index, rule: rule.clone(), reason })
+            }
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct AddedToken {
     id: u32,
@@ -96,7 +109,8 @@ pub(crate) fn read(
         eos_id: ids.get(eos.as_deref().unwrap_or("</s>")).copied(),
         ..Settings::default()
     };
-    let merges = lines(&file.model.merges)?;
+    let merges = file.model.merges.iter().enumerate().map(|(index, line)| line.sides(index));
+    let merges = merges.collect::<Result<Vec<_>, _>>()?;
     score(&mut pieces, &ids, &merges);
     let vocab = Vocab::new(pieces, &settings)?;
     let rules = merge::rules_by_list(&vocab, merges.into_iter())?;
@@ -246,31 +260,17 @@ fn check_added(token: &AddedToken, has_normalizer: bool) -> Result<(), Tokenizer
     }
     if token.lstrip || token.rstrip || token.single_word {
         let found = format!("one of them for {:?}", token.content);
-        return unsupported("tokenizer.json: added token", "no lstrip, rstrip, single_word", &found);
+        return unsupported(
+            "tokenizer.json: added token",
+            "no lstrip, rstrip, single_word",
+            &found,
+        );
     }
     if token.normalized && has_normalizer {
         let found = format!("\"normalized\": true for {:?}", token.content);
         return unsupported("tokenizer.json: added token", "matched in the text as it is", &found);
     }
     Ok(())
-}
-
-fn lines(merges: &[Line]) -> Result<Vec<(&str, &str)>, TokenizerError> {
-    let pair = |(index, line): (usize, &'_ Line)| match line {
-        Line::Pair(..) => Ok(()),
-        Line::Text(rule) if rule.split(' ').count() == 2 => Ok(()),
-        Line::Text(rule) => Err(TokenizerError::BadMerge {
-            index,
-            rule: rule.clone(),
-            reason: "expected two pieces with one space between them".to_owned(),
-        }),
-    };
-    merges.iter().enumerate().try_for_each(pair)?;
-    let split = |line| match line {
-        Line::Pair(left, right) => Some((left.as_str(), right.as_str())),
-        Line::Text(rule) => rule.split_once(' '),
-    };
-    Ok(merges.iter().filter_map(split).collect())
 }
 
 /// Gives pieces the scores that a `tokenizer.model` would: the earlier the first merge that makes a piece, the higher;
