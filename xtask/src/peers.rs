@@ -18,7 +18,17 @@ pub(crate) fn golden() -> Result<()> {
     std::fs::create_dir_all(&copy).with_context(|| format!("cannot create {}", copy.display()))?;
     execute(Command::new("cp").args(["-r", "testdata", "models"]).arg(&copy))?;
     for script in golden_scripts(&copy)? {
-        execute(Command::new(&python).arg(script))?;
+        let name = script.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let args = match (name.as_str(), shared_data()) {
+            ("tokenizer_golden.py", Some(data)) => vec!["golden".into(), data],
+            ("tokenizer_golden.py", None) => {
+                eprintln!("{name} skipped: shared data not present");
+                continue;
+            }
+            ("llama_cpp_golden.py", Some(data)) => vec![data.join("weights")],
+            _ => Vec::new(),
+        };
+        execute(Command::new(&python).arg(script).args(args))?;
     }
     let compare = root().join(SCRIPTS).join("compare.py");
     execute(Command::new(&python).arg(compare).arg("testdata").arg(copy.join("testdata")))
@@ -44,6 +54,15 @@ fn golden_scripts(copy: &Path) -> Result<Vec<PathBuf>> {
     }
     scripts.sort();
     Ok(scripts)
+}
+
+/// Larger data beside the repository, where the machine has it.
+fn shared_data() -> Option<PathBuf> {
+    let folder = match std::env::var_os("PUNA_SHARED_DATA") {
+        Some(named) => PathBuf::from(named),
+        None => root().parent()?.join("shared").join("data"),
+    };
+    folder.is_dir().then_some(folder)
 }
 
 /// The virtual environment's Python, with the peers installed in the versions of `requirements.txt`.
