@@ -8,13 +8,20 @@
 pub mod blocks;
 mod cpu;
 mod disjoint;
+mod elementwise;
 pub mod isa;
+mod math;
 pub mod matmul;
 pub mod pool;
+mod rope;
 pub mod scratch;
 pub mod simd;
+#[cfg(test)]
+mod testing;
 
 pub use cpu::{Cpu, Kernels};
 pub use disjoint::DisjointMut;
+pub use elementwise::{add, rmsnorm, swiglu};
 pub use isa::{Isa, IsaError};
 pub use pool::Pool;
+pub use rope::{RopeTable, rope};

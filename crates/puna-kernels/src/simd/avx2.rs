@@ -34,6 +34,14 @@ pub(super) fn max_lane(v: __m256) -> f32 {
     _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
 }
 
+/// `2ⁿ` for integers `n` in −126..=127 given as floats, by writing the exponent.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn exp2_int(n: __m256) -> __m256 {
+    let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+}
+
 impl Simd for Avx2 {
     const LANES: usize = 8;
     const N_REGISTERS: usize = 16;
@@ -153,12 +161,10 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn exp2_int(self, n: __m256) -> __m256 {
+    fn mul_exp2(self, v: __m256, n: __m256) -> __m256 {
+        let half = self.round(self.mul(n, self.splat(0.5)));
         // SAFETY: `self` proves the features.
-        unsafe {
-            let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
-        }
+        unsafe { self.mul(self.mul(v, exp2_int(half)), exp2_int(self.sub(n, half))) }
     }
 
     #[inline(always)]

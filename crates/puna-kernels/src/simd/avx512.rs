@@ -130,12 +130,9 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn exp2_int(self, n: __m512) -> __m512 {
+    fn mul_exp2(self, v: __m512, n: __m512) -> __m512 {
         // SAFETY: `self` proves the features.
-        unsafe {
-            let biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
-        }
+        unsafe { _mm512_scalef_ps(v, n) }
     }
 
     #[inline(always)]

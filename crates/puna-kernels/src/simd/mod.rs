@@ -77,10 +77,10 @@ pub trait Simd: Copy + Send + Sync {
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// The lesser of `a`, which must not be a NaN, and `b`; a NaN in `b` stays.
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
-    /// The nearest integer, ties to even, of values within ±2²².
+    /// The nearest integer, ties to even, of values within ±2²²; a NaN stays.
     fn round(self, v: Self::F32) -> Self::F32;
-    /// `2ⁿ` for integers `n` in −126..=127 given as floats.
-    fn exp2_int(self, n: Self::F32) -> Self::F32;
+    /// `v · 2ⁿ` for normal `v` and integers `n` within ±250 given as floats, rounded once.
+    fn mul_exp2(self, v: Self::F32, n: Self::F32) -> Self::F32;
 
     /// The sum of the lanes, halves first: lane `i` with lane `i + LANES/2`, and so on down.
     fn sum(self, v: Self::F32) -> f32;

@@ -7,6 +7,14 @@ use std::arch::asm;
 use super::{Op, Simd};
 use crate::isa::Neon;
 
+/// `2ⁿ` for integers `n` in −126..=127 given as floats, by writing the exponent.
+#[target_feature(enable = "neon")]
+#[inline]
+fn exp2_int(n: float32x4_t) -> float32x4_t {
+    let biased = vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127));
+    vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased))
+}
+
 impl Simd for Neon {
     const LANES: usize = 4;
     const N_REGISTERS: usize = 32;
@@ -142,12 +150,10 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn exp2_int(self, n: float32x4_t) -> float32x4_t {
+    fn mul_exp2(self, v: float32x4_t, n: float32x4_t) -> float32x4_t {
+        let half = self.round(self.mul(n, self.splat(0.5)));
         // SAFETY: `self` proves the features.
-        unsafe {
-            let biased = vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127));
-            vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased))
-        }
+        unsafe { self.mul(self.mul(v, exp2_int(half)), exp2_int(self.sub(n, half))) }
     }
 
     #[inline(always)]

@@ -108,8 +108,9 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn exp2_int(self, n: Self::F32) -> Self::F32 {
-        v_from_exponent(n)
+    fn mul_exp2(self, v: Self::F32, n: Self::F32) -> Self::F32 {
+        let half = self.round(self.mul(n, self.splat(0.5)));
+        self.mul(self.mul(v, exp2_int(half)), exp2_int(self.sub(n, half)))
     }
 
     #[inline(always)]
@@ -123,7 +124,8 @@ impl Simd for Scalar {
     }
 }
 
+/// `2ⁿ` for integers `n` in −126..=127 given as floats, by writing the exponent.
 #[inline(always)]
-fn v_from_exponent(n: [f32; LANES]) -> [f32; LANES] {
+fn exp2_int(n: [f32; LANES]) -> [f32; LANES] {
     n.map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23))
 }
