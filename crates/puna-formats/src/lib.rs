@@ -5,6 +5,7 @@
 //! Tensors are views of memory maps wherever the form allows it. Parsers never panic, use checked arithmetic
 //! throughout, and allocate no more than a small multiple of the bytes they read; each names its limits.
 
+mod atomic;
 mod cursor;
 mod error;
 pub mod gguf;

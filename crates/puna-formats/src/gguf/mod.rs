@@ -15,6 +15,7 @@ mod read;
 mod types;
 mod value;
 mod vocab;
+mod write;
 
 pub use names::{id, name};
 pub(crate) use open::{open, open_file};
@@ -24,3 +25,4 @@ pub use read::{
 };
 pub use value::{Array, Kind, MAX_NESTING, Value};
 pub use vocab::GgufVocab;
+pub use write::Writer;

@@ -78,7 +78,8 @@ impl Gguf {
     }
 }
 
-fn alignment(file: &str, metadata: &[(String, Value)]) -> Result<usize, FormatError> {
+/// `general.alignment`, or its default.
+pub(super) fn alignment(file: &str, metadata: &[(String, Value)]) -> Result<usize, FormatError> {
     let key = "general.alignment";
     let Some((_, value)) = metadata.iter().find(|(k, _)| k == key) else {
         return Ok(DEFAULT_ALIGNMENT);
