@@ -1,22 +1,19 @@
 //! Where to compute: the kernels of one instruction set and a pool of threads.
 
 use crate::isa::{Isa, IsaError, Token};
-use crate::matmul::MatKernels;
 use crate::pool::Pool;
 
-/// The kernels of one instruction set. Most are reached through the token ([`Token::dispatch`]); the
-/// matrix products, whose inner routines differ between instruction sets, have a table.
+/// The kernels of one instruction set, reached through its token ([`Token::dispatch`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Kernels {
     token: Token,
-    mat: MatKernels,
 }
 
 impl Kernels {
     /// The kernels for the instruction set that `token` proves.
     #[must_use]
     pub fn new(token: Token) -> Self {
-        Self { token, mat: MatKernels::new(token) }
+        Self { token }
     }
 
     /// The kernels of [`Isa::best`].
@@ -39,12 +36,6 @@ impl Kernels {
     #[must_use]
     pub fn token(&self) -> Token {
         self.token
-    }
-
-    /// The table of matrix products.
-    #[must_use]
-    pub fn mat(&self) -> &MatKernels {
-        &self.mat
     }
 }
 

@@ -19,9 +19,11 @@ pub mod simd;
 #[cfg(test)]
 mod testing;
 
+pub use blocks::dequantize;
 pub use cpu::{Cpu, Kernels};
 pub use disjoint::DisjointMut;
 pub use elementwise::{add, rmsnorm, swiglu};
 pub use isa::{Isa, IsaError};
+pub use matmul::{Activations, MatRef, matmul};
 pub use pool::Pool;
 pub use rope::{RopeTable, rope};

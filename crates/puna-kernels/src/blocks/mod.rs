@@ -23,7 +23,7 @@
 mod by_256;
 mod by_32;
 
-use half::f16;
+use half::{bf16, f16};
 use puna_core::DType;
 
 /// Elements in a block of a K-quant.
@@ -43,7 +43,9 @@ pub fn dequantize(dtype: DType, bytes: &[u8], out: &mut [f32]) {
     match dtype {
         DType::F32 => plain(bytes, out, f32::from_le_bytes),
         DType::F16 => plain(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
-        DType::BF16 => plain(bytes, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
+        DType::BF16 => {
+            plain(bytes, out, |b| bf16::from_le_bytes(b).to_f32());
+        }
         DType::Q4_0 => blocks(bytes, out, by_32::q4_0),
         DType::Q4_1 => blocks(bytes, out, by_32::q4_1),
         DType::Q5_0 => blocks(bytes, out, by_32::q5_0),
@@ -91,7 +93,11 @@ mod tests {
             let mut values = vec![f32::NAN; expected.len()];
             dequantize(dtype, &bytes, &mut values);
             for (i, (value, expected)) in values.iter().zip(&expected).enumerate() {
-                assert_eq!(value.to_bits(), expected.to_bits(), "{dtype}: {value} at {i}, {expected}");
+                assert_eq!(
+                    value.to_bits(),
+                    expected.to_bits(),
+                    "{dtype}: {value} at {i}, {expected}"
+                );
             }
         }
     }

@@ -12,6 +12,7 @@
 //! lies together, `words[k][t]` for the four bytes `4·k..4·k + 4` of token `t`, then the scales `d[t]`.
 //! Beside them lie sums of `n`, which only some formats need.
 
+use half::bf16;
 use puna_core::DType;
 
 use super::quant;
@@ -58,7 +59,7 @@ pub(crate) struct QuantActivations {
 impl QuantActivations {
     /// The blocks of the tile that starts at `token`.
     #[inline(always)]
-    pub fn tile(&self, token: usize) -> &[i32] {
+    pub(super) fn tile(&self, token: usize) -> &[i32] {
         let len = self.tile_len.min(self.n_tokens - token);
         &self.words[token * self.n_blocks * WORDS..][..len * self.n_blocks * WORDS]
     }
@@ -68,7 +69,7 @@ impl QuantActivations {
     /// # Panics
     /// When they were not prepared.
     #[inline(always)]
-    pub fn side(&self, side: Side) -> &[i32] {
+    pub(super) fn side(&self, side: Side) -> &[i32] {
         let found = self.sides.iter().find(|(prepared, _)| *prepared == side);
         &found.expect("activations were prepared for this type of weights").1
     }
@@ -169,7 +170,8 @@ impl Job for SumTile<'_> {
         let Self { words, nt, side, sums } = self;
         let groups = side.groups();
         let steps = 8 / groups;
-        for (words, sums) in words.chunks_exact(WORDS * nt).zip(sums.chunks_exact_mut(groups * nt)) {
+        for (words, sums) in words.chunks_exact(WORDS * nt).zip(sums.chunks_exact_mut(groups * nt))
+        {
             for (i, out) in sums.iter_mut().enumerate() {
                 let (group, t) = (i / nt, i % nt);
                 let mut sum = 0;
@@ -194,8 +196,8 @@ pub struct Activations {
     dim: usize,
     /// `[n_rows, dim]`, when a type needs it.
     f32: Vec<f32>,
-    /// `[n_rows, dim]` of bf16 bits, when a type needs it.
-    bf16: Vec<u16>,
+    /// `[n_rows, dim]` rounded to bf16, when a type needs it.
+    bf16_rounded: Vec<f32>,
     quant: QuantActivations,
     dtypes: Vec<DType>,
 }
@@ -214,12 +216,12 @@ impl Activations {
         self.dtypes.clear();
         self.dtypes.extend(dtypes);
         self.f32.clear();
-        self.bf16.clear();
+        self.bf16_rounded.clear();
         if dtypes.iter().any(|d| matches!(d, DType::F32 | DType::F16)) {
             self.f32.extend(x);
         }
         if dtypes.contains(&DType::BF16) {
-            self.bf16.extend(x.iter().map(|&x| half::bf16::from_f32(x).to_bits()));
+            self.bf16_rounded.extend(x.iter().map(|&x| bf16::from_f32(x).to_f32()));
         }
         if dtypes.iter().any(|d| !d.is_float()) && !x.is_empty() {
             let mut sides = Vec::new();
@@ -255,8 +257,8 @@ impl Activations {
         &self.f32
     }
 
-    pub(crate) fn as_bf16(&self) -> &[u16] {
-        &self.bf16
+    pub(crate) fn as_bf16_rounded(&self) -> &[f32] {
+        &self.bf16_rounded
     }
 
     pub(crate) fn as_quant(&self) -> &QuantActivations {

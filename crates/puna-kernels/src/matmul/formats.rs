@@ -30,7 +30,7 @@ impl<'a, S: Rows, const BYTES: usize> Column<'a, S, BYTES> {
     /// # Panics
     /// When one of them leaves `data`.
     #[inline(always)]
-    pub fn new(s: S, data: &'a [u8], stride: usize) -> Self {
+    pub(super) fn new(s: S, data: &'a [u8], stride: usize) -> Self {
         assert!(data.len() >= (S::LANES - 1) * stride + BYTES);
         Self { s, data, stride }
     }
@@ -76,10 +76,7 @@ pub(crate) trait Format<const BYTES: usize, const SCALES: usize> {
     const MAX: u8;
 
     /// Decodes `out.len()` = `LEN / 32` blocks.
-    fn decode<S: Rows>(
-        column: &Column<'_, S, BYTES>,
-        out: &mut [MaybeUninit<Block<S, SCALES>>],
-    );
+    fn decode<S: Rows>(column: &Column<'_, S, BYTES>, out: &mut [MaybeUninit<Block<S, SCALES>>]);
 
     /// The sums of activations that the product needs.
     fn side<S: Rows>() -> Option<Side> {
@@ -126,8 +123,8 @@ fn halves_16<S: Rows>(s: S, q: [S::U; 4]) -> [S::U; 8] {
 /// Sets bit 4 of element `i` to bit `i` of `h`.
 #[inline(always)]
 fn with_bit_4<S: Rows>(s: S, mut q: [S::U; 8], h: S::U) -> [S::U; 8] {
-    for k in 0..8 {
-        q[k] = s.or(q[k], s.spread_to_bit_4(s.and(s.shr(h, 4 * k as u32), 15)));
+    for (k, q) in q.iter_mut().enumerate() {
+        *q = s.or(*q, s.spread_to_bit_4(s.shr(h, 4 * k as u32)));
     }
     q
 }

@@ -29,20 +29,14 @@ fn scales_and_minima<S: Rows>(s: S, packed: [S::U; 3]) -> ([S::U; 2], [S::U; 2])
     let low_scales = s.and(rest, LOW_HALVES);
     let low_minima = s.and(s.shr(rest, 4), LOW_HALVES);
     (
-        [
-            s.and(scales, LOW_SIX_BITS),
-            s.or(low_scales, s.and(s.shr(scales, 2), BITS_4_AND_5)),
-        ],
-        [
-            s.and(minima, LOW_SIX_BITS),
-            s.or(low_minima, s.and(s.shr(minima, 2), BITS_4_AND_5)),
-        ],
+        [s.and(scales, LOW_SIX_BITS), s.or(low_scales, s.and(s.shr(scales, 2), BITS_4_AND_5))],
+        [s.and(minima, LOW_SIX_BITS), s.or(low_minima, s.and(s.shr(minima, 2), BITS_4_AND_5))],
     )
 }
 
-pub(crate) struct Q2_K;
+pub(crate) struct Q2K;
 
-impl Format<84, 4> for Q2_K {
+impl Format<84, 4> for Q2K {
     const LEN: usize = 256;
     const GROUPS: usize = 2;
     const MINIMA: bool = true;
@@ -78,7 +72,7 @@ impl Format<84, 4> for Q2_K {
     }
 }
 
-pub(crate) struct Q3_K;
+pub(crate) struct Q3K;
 
 /// The sixteen 6-bit scales of Q3_K, one to a byte.
 #[inline(always)]
@@ -91,7 +85,7 @@ fn six_bit_scales<S: Rows>(s: S, low_a: S::U, low_b: S::U, high: S::U) -> [S::U;
     ]
 }
 
-impl Format<110, 2> for Q3_K {
+impl Format<110, 2> for Q3K {
     const LEN: usize = 256;
     const GROUPS: usize = 2;
     const OFFSET: u8 = 4;
@@ -124,9 +118,9 @@ impl Format<110, 2> for Q3_K {
     }
 }
 
-pub(crate) struct Q4_K;
+pub(crate) struct Q4K;
 
-impl Format<144, 2> for Q4_K {
+impl Format<144, 2> for Q4K {
     const LEN: usize = 256;
     const MINIMA: bool = true;
     const MAX: u8 = 15;
@@ -152,9 +146,9 @@ impl Format<144, 2> for Q4_K {
     }
 }
 
-pub(crate) struct Q5_K;
+pub(crate) struct Q5K;
 
-impl Format<176, 2> for Q5_K {
+impl Format<176, 2> for Q5K {
     const LEN: usize = 256;
     const MINIMA: bool = true;
     const MAX: u8 = 31;
@@ -182,9 +176,9 @@ impl Format<176, 2> for Q5_K {
     }
 }
 
-pub(crate) struct Q6_K;
+pub(crate) struct Q6K;
 
-impl Format<210, 2> for Q6_K {
+impl Format<210, 2> for Q6K {
     const LEN: usize = 256;
     const GROUPS: usize = 2;
     const OFFSET: u8 = 32;

@@ -1,14 +1,122 @@
 //! Matrix products of stored weights with activations.
+//!
+//! `y[t, r] = Σ_k w[r, k]·x[t, k]`, where `w` `[rows, cols]` lies in memory as its file has it. Every output
+//! is one sum in one documented order, which depends on the type of the weights and on the instruction set
+//! but not on the number of tokens or threads: outputs are split, sums never. The orders are described in
+//! `float.rs` (F32, F16, BF16) and `quant.rs` (all others, where every instruction set gives the same bits).
 
-use crate::isa::Token;
+mod activations;
+mod float;
+mod formats;
+mod formats_k;
+mod quant;
+mod rows;
+mod rows_scalar;
+#[cfg(test)]
+mod tests;
 
-/// The product kernels of one instruction set.
+use puna_core::DType;
+
+pub use activations::Activations;
+
+use crate::scratch::with_scratch;
+use crate::{Cpu, DisjointMut};
+
+/// A stored matrix `[rows, cols]`, row-major, of any alignment.
 #[derive(Clone, Copy, Debug)]
-pub struct MatKernels {}
+pub struct MatRef<'a> {
+    dtype: DType,
+    rows: usize,
+    cols: usize,
+    row_bytes: usize,
+    data: &'a [u8],
+}
 
-impl MatKernels {
-    /// The kernels for the instruction set that `token` proves.
-    pub(crate) fn new(_token: Token) -> Self {
-        Self {}
+impl<'a> MatRef<'a> {
+    /// A matrix in `data`.
+    ///
+    /// # Panics
+    /// When blocks of `dtype` do not divide `cols`, or `data` is not of the size of the matrix.
+    #[must_use]
+    pub fn new(dtype: DType, rows: usize, cols: usize, data: &'a [u8]) -> Self {
+        let row_bytes = dtype.row_bytes(cols);
+        assert_eq!(
+            row_bytes.and_then(|n| n.checked_mul(rows)),
+            Some(data.len()),
+            "bytes of {rows} rows of {cols} {dtype}"
+        );
+        Self { dtype, rows, cols, row_bytes: row_bytes.unwrap_or(0), data }
     }
+
+    /// How elements are stored.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Outputs of a product.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Terms of a product's sums.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The stored bytes.
+    #[must_use]
+    pub fn data(&self) -> &'a [u8] {
+        self.data
+    }
+
+    /// Bytes of one row.
+    #[must_use]
+    pub fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
+    /// The bytes of row `r`.
+    #[must_use]
+    pub fn row(&self, r: usize) -> &'a [u8] {
+        &self.data[r * self.row_bytes..(r + 1) * self.row_bytes]
+    }
+}
+
+/// Rows in a task when there are many tokens: a multiple of every instruction set's group of rows.
+const MOST_ROWS: usize = 128;
+/// Rows in the smallest task.
+const LEAST_ROWS: usize = 32;
+
+/// `y[t·rows + r] = Σ_k w[r, k]·x[t, k]` for the activations `x` `[T, cols]`; `y` is `[T, rows]`.
+///
+/// # Panics
+/// When shapes do not fit, or `x` was not prepared for the type of `w`.
+pub fn matmul(cpu: &Cpu, w: MatRef<'_>, x: &Activations, y: &mut [f32]) {
+    assert_eq!(w.cols, x.dim(), "columns of the matrix and of the activations");
+    assert_eq!(y.len(), x.n_rows() * w.rows, "outputs of {} rows, {} tokens", w.rows, x.n_rows());
+    assert!(x.is_ready_for(w.dtype), "activations were not prepared for {}", w.dtype);
+    if y.is_empty() {
+        return;
+    }
+    if w.cols == 0 {
+        return y.fill(0.0);
+    }
+    let y = DisjointMut::new(y);
+    // Small enough that threads end together, large enough that activations are not read too often.
+    let share = w.rows.div_ceil(4 * cpu.pool().n_threads()).next_multiple_of(LEAST_ROWS);
+    let task_rows = share.clamp(LEAST_ROWS, MOST_ROWS);
+    let token = cpu.kernels().token();
+    cpu.pool().run(w.rows.div_ceil(task_rows), &|task| {
+        let first_row = task * task_rows;
+        let n_rows = task_rows.min(w.rows - first_row);
+        if w.dtype.is_float() {
+            float::multiply(token, float::FloatTask { w, x, y: &y, first_row, n_rows });
+        } else {
+            let task = quant::QuantTask { w, x: x.as_quant(), y: &y, first_row, n_rows };
+            with_scratch(quant::SCRATCH_LEN, |scratch| quant::multiply(token, task, scratch));
+        }
+    });
 }

@@ -65,14 +65,9 @@ pub(crate) trait Rows: Copy {
     /// Bit `b` of the low four of each lane becomes bit 4 of byte `b`; other bits are zero.
     #[inline(always)]
     fn spread_to_bit_4(self, v: Self::U) -> Self::U {
-        let low = self.or(
-            self.and(self.shl(v, 4), 0x10),
-            self.and(self.shl(v, 11), 0x1000),
-        );
-        let high = self.or(
-            self.and(self.shl(v, 18), 0x10_0000),
-            self.and(self.shl(v, 25), 0x1000_0000),
-        );
+        let low = self.or(self.and(self.shl(v, 4), 0x10), self.and(self.shl(v, 11), 0x1000));
+        let high =
+            self.or(self.and(self.shl(v, 18), 0x10_0000), self.and(self.shl(v, 25), 0x1000_0000));
         self.or(low, high)
     }
 
@@ -87,14 +82,9 @@ pub(crate) trait Rows: Copy {
     fn float_i(self, v: Self::I) -> Self::F;
     /// For each token `t`, `acc[t]` plus the sum over all `w.len()·4` elements of weight times activation:
     /// exact. `x[k·NT + t]` holds the four signed bytes of token `t` that belong to `w[k]`. Weights are at
-    /// most `MAX`, or signed where [`Rows::takes_signed`]; activations lie in −127..=127. `w.len()` is a
+    /// most `max`, or signed where [`Rows::takes_signed`]; activations lie in −127..=127. `w.len()` is a
     /// multiple of 4.
-    fn dots<const MAX: u8, const NT: usize>(
-        self,
-        w: &[Self::U],
-        x: &[i32],
-        acc: &mut [Self::I; NT],
-    );
+    fn dots<const NT: usize>(self, max: u8, w: &[Self::U], x: &[i32], acc: &mut [Self::I; NT]);
 
     /// The same number in every lane.
     fn splat(self, x: f32) -> Self::F;
@@ -112,17 +102,6 @@ pub(crate) trait Rows: Copy {
 
 /// Compiles and runs `job` for the instruction set of `token`.
 pub(crate) fn dispatch<J: Job>(token: Token, job: J) {
-    match token {
-        Token::Scalar(t) => t.compile(job),
-        #[cfg(target_arch = "x86_64")]
-        Token::Avx2(t) => t.compile(job),
-        #[cfg(target_arch = "x86_64")]
-        Token::Avx512(t) => t.compile(job),
-        #[cfg(target_arch = "x86_64")]
-        Token::Avx512Vnni(t) => t.compile(job),
-        #[cfg(target_arch = "aarch64")]
-        Token::Neon(t) => t.compile(job),
-        #[cfg(target_arch = "aarch64")]
-        Token::NeonDot(t) => t.compile(job),
-    }
+    let _ = token;
+    crate::isa::Scalar.compile(job);
 }

@@ -88,7 +88,7 @@ impl Rows for Scalar {
     }
 
     #[inline(always)]
-    fn dots<const MAX: u8, const NT: usize>(self, w: &[u32], x: &[i32], acc: &mut [i32; NT]) {
+    fn dots<const NT: usize>(self, _max: u8, w: &[u32], x: &[i32], acc: &mut [i32; NT]) {
         for (w, x) in w.iter().zip(x.as_chunks::<NT>().0) {
             for (acc, x) in acc.iter_mut().zip(x) {
                 for (w, x) in w.to_le_bytes().into_iter().zip(x.to_le_bytes()) {
