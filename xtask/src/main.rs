@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         ["cross"] => platforms::cross(),
         ["neon"] => platforms::neon(),
         ["golden"] => peers::golden(),
-        ["bench", ref rest @ ..] => peers::bench(rest),
+        ["bench"] => peers::bench(),
         _ => {
             eprint!("{HELP}");
             return ExitCode::from(2);

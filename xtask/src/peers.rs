@@ -30,11 +30,20 @@ pub(crate) fn golden() -> Result<()> {
     execute(Command::new(&python).arg(compare).arg("testdata").arg(copy.join("testdata")))
 }
 
-/// Builds the program and runs the benchmarks in `bench` with it; `args` go to the script.
-pub(crate) fn bench(args: &[&str]) -> Result<()> {
+/// Runs the scripts of `bench` with their usual arguments, on the program as it is now.
+pub(crate) fn bench() -> Result<()> {
     let python = python()?;
     execute(Command::new("cargo").args(["build", "--release"]))?;
-    execute(Command::new(python).arg("bench/llama_cpp.py").args(args))
+    match shared_data() {
+        Some(data) => execute(
+            Command::new(&python)
+                .arg("bench/tokenizer.py")
+                .arg(data.join("tokenizer").join("llama2").join("tokenizer.model"))
+                .arg(data.join("text").join("novels_eltec.txt.zst")),
+        )?,
+        None => eprintln!("bench/tokenizer.py skipped: shared data not present"),
+    }
+    execute(Command::new(&python).arg("bench/llama_cpp.py"))
 }
 
 /// The scripts that write golden files, in alphabetical order.
