@@ -5,6 +5,7 @@
 //! On one instruction set, every result is the same bits for any number of threads: outputs are split over
 //! threads, sums never, and each documents the order of its summation.
 
+mod attn;
 pub mod blocks;
 mod cpu;
 mod disjoint;
@@ -14,11 +15,12 @@ mod math;
 pub mod matmul;
 pub mod pool;
 mod rope;
-pub mod scratch;
+mod scratch;
 pub mod simd;
 #[cfg(test)]
 mod testing;
 
+pub use attn::{KV_BLOCK_LEN, KvLayout, LayerKv, LayerKvMut, Span, attention, kv_store};
 pub use blocks::dequantize;
 pub use cpu::{Cpu, Kernels};
 pub use disjoint::DisjointMut;

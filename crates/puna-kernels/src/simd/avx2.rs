@@ -76,27 +76,10 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn load_f16(self, x: &[u16]) -> __m256 {
-        assert!(x.len() >= 8);
-        // SAFETY: `self` proves the features; 8 elements were just asserted.
-        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())) }
-    }
-
-    #[inline(always)]
-    fn load_bf16(self, x: &[u16]) -> __m256 {
-        assert!(x.len() >= 8);
-        // SAFETY: `self` proves the features; 8 elements were just asserted.
-        unsafe {
-            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(x.as_ptr().cast()));
-            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
-        }
-    }
-
-    #[inline(always)]
-    fn load_i8(self, x: &[i8]) -> __m256 {
-        assert!(x.len() >= 8);
-        // SAFETY: `self` proves the features; 8 elements were just asserted.
-        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(x.as_ptr().cast()))) }
+    fn load_f16(self, bytes: &[u8]) -> __m256 {
+        assert!(bytes.len() >= 16);
+        // SAFETY: `self` proves the features; 16 bytes were just asserted.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(bytes.as_ptr().cast())) }
     }
 
     #[inline(always)]

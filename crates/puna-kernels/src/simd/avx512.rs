@@ -45,27 +45,10 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn load_f16(self, x: &[u16]) -> __m512 {
-        assert!(x.len() >= 16);
-        // SAFETY: `self` proves the features; 16 elements were just asserted.
-        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
-    }
-
-    #[inline(always)]
-    fn load_bf16(self, x: &[u16]) -> __m512 {
-        assert!(x.len() >= 16);
-        // SAFETY: `self` proves the features; 16 elements were just asserted.
-        unsafe {
-            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(x.as_ptr().cast()));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
-        }
-    }
-
-    #[inline(always)]
-    fn load_i8(self, x: &[i8]) -> __m512 {
-        assert!(x.len() >= 16);
-        // SAFETY: `self` proves the features; 16 elements were just asserted.
-        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast()))) }
+    fn load_f16(self, bytes: &[u8]) -> __m512 {
+        assert!(bytes.len() >= 32);
+        // SAFETY: `self` proves the features; 32 bytes were just asserted.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(bytes.as_ptr().cast())) }
     }
 
     #[inline(always)]

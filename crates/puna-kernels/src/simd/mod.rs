@@ -52,12 +52,8 @@ pub trait Simd: Copy + Send + Sync {
     fn load(self, x: &[f32]) -> Self::F32;
     /// Up to `LANES` elements; missing lanes are zero.
     fn load_partial(self, x: &[f32]) -> Self::F32;
-    /// The first `LANES` elements of IEEE half precision (given as bits), converted exactly.
-    fn load_f16(self, x: &[u16]) -> Self::F32;
-    /// The first `LANES` elements of bf16 (given as bits), converted exactly.
-    fn load_bf16(self, x: &[u16]) -> Self::F32;
-    /// The first `LANES` bytes as signed integers.
-    fn load_i8(self, x: &[i8]) -> Self::F32;
+    /// `LANES` elements of IEEE half precision, little-endian, from the front of `bytes`, converted exactly.
+    fn load_f16(self, bytes: &[u8]) -> Self::F32;
     /// Writes the first `LANES` elements of `out`. Panics when there are fewer.
     fn store(self, v: Self::F32, out: &mut [f32]);
     /// Writes the elements that `out` has, at most `LANES`.

@@ -51,13 +51,13 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn load_f16(self, x: &[u16]) -> float32x4_t {
-        assert!(x.len() >= 4);
+    fn load_f16(self, bytes: &[u8]) -> float32x4_t {
+        assert!(bytes.len() >= 8);
         let out: float32x4_t;
-        // SAFETY: `self` proves the features; 4 elements were just asserted; the instruction is part of
+        // SAFETY: `self` proves the features; 8 bytes were just asserted; the instruction is part of
         // Advanced SIMD and changes nothing but its output.
         unsafe {
-            let bits = vld1_u16(x.as_ptr());
+            let bits = vld1_u8(bytes.as_ptr());
             asm!(
                 "fcvtl {out:v}.4s, {bits:v}.4h",
                 out = out(vreg) out,
@@ -66,24 +66,6 @@ impl Simd for Neon {
             );
         }
         out
-    }
-
-    #[inline(always)]
-    fn load_bf16(self, x: &[u16]) -> float32x4_t {
-        assert!(x.len() >= 4);
-        // SAFETY: `self` proves the features; 4 elements were just asserted.
-        unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(vmovl_u16(vld1_u16(x.as_ptr())))) }
-    }
-
-    #[inline(always)]
-    fn load_i8(self, x: &[i8]) -> float32x4_t {
-        let x: [i8; 4] = std::array::from_fn(|i| x[i]);
-        let pairs = [u32::from_le_bytes(x.map(|b| b as u8)), 0];
-        // SAFETY: `self` proves the features; 8 bytes of `pairs` are read.
-        unsafe {
-            let bytes = vreinterpret_s8_u32(vld1_u32(pairs.as_ptr()));
-            vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))))
-        }
     }
 
     #[inline(always)]

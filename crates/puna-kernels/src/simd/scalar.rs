@@ -40,18 +40,8 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn load_f16(self, x: &[u16]) -> Self::F32 {
-        std::array::from_fn(|i| f16::from_bits(x[i]).to_f32())
-    }
-
-    #[inline(always)]
-    fn load_bf16(self, x: &[u16]) -> Self::F32 {
-        std::array::from_fn(|i| f32::from_bits(u32::from(x[i]) << 16))
-    }
-
-    #[inline(always)]
-    fn load_i8(self, x: &[i8]) -> Self::F32 {
-        std::array::from_fn(|i| f32::from(x[i]))
+    fn load_f16(self, bytes: &[u8]) -> Self::F32 {
+        std::array::from_fn(|i| f16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]).to_f32())
     }
 
     #[inline(always)]
