@@ -63,8 +63,6 @@ trait Element {
     fn load<S: Simd>(s: S, bytes: &[u8]) -> S::F32;
 }
 
-/// `$name`, whose `$bits` become vectors by `$load`. The copy to aligned memory is not one: compilers turn it
-/// into an unaligned load.
 macro_rules! element {
     ($name:ident, $bits:ty, $load:ident) => {
         struct $name;
@@ -74,16 +72,18 @@ macro_rules! element {
 
             #[inline(always)]
             fn load<S: Simd>(s: S, bytes: &[u8]) -> S::F32 {
-                let mut aligned = [<$bits>::default(); 16];
-                let n = bytes.len().min(S::LANES * Self::BYTES);
-                bytemuck::bytes_of_mut(&mut aligned)[..n].copy_from_slice(&bytes[..n]);
-                s.$load(&aligned)
+                if bytes.len() >= S::LANES * Self::BYTES {
+                    return s.$load(bytes);
+                }
+                let mut padded = [0; 64];
+                padded[..bytes.len()].copy_from_slice(bytes);
+                s.$load(&padded)
             }
         }
     };
 }
 
-element!(F32, f32, load);
+element!(F32, f32, load_f32);
 element!(F16, u16, load_f16);
 element!(Bf16, u16, load_bf16);
 

@@ -83,6 +83,23 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn load_bf16(self, bytes: &[u8]) -> __m256 {
+        assert!(bytes.len() >= 16);
+        // SAFETY: `self` proves the features; 16 bytes were just asserted.
+        unsafe {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(bytes.as_ptr().cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        }
+    }
+
+    #[inline(always)]
+    fn load_f32(self, bytes: &[u8]) -> __m256 {
+        assert!(bytes.len() >= 32);
+        // SAFETY: `self` proves the features; 32 bytes were just asserted.
+        unsafe { _mm256_loadu_ps(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
     fn store(self, v: __m256, out: &mut [f32]) {
         assert!(out.len() >= 8);
         // SAFETY: `self` proves the features; 8 elements were just asserted.

@@ -52,6 +52,23 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn load_bf16(self, bytes: &[u8]) -> __m512 {
+        assert!(bytes.len() >= 32);
+        // SAFETY: `self` proves the features; 32 bytes were just asserted.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(bytes.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+
+    #[inline(always)]
+    fn load_f32(self, bytes: &[u8]) -> __m512 {
+        assert!(bytes.len() >= 64);
+        // SAFETY: `self` proves the features; 64 bytes were just asserted.
+        unsafe { _mm512_loadu_ps(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
     fn store(self, v: __m512, out: &mut [f32]) {
         assert!(out.len() >= 16);
         // SAFETY: `self` proves the features; 16 elements were just asserted.

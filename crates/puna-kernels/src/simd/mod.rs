@@ -54,6 +54,10 @@ pub trait Simd: Copy + Send + Sync {
     fn load_partial(self, x: &[f32]) -> Self::F32;
     /// `LANES` elements of IEEE half precision, little-endian, from the front of `bytes`, converted exactly.
     fn load_f16(self, bytes: &[u8]) -> Self::F32;
+    /// The same of bf16.
+    fn load_bf16(self, bytes: &[u8]) -> Self::F32;
+    /// The same of f32.
+    fn load_f32(self, bytes: &[u8]) -> Self::F32;
     /// Writes the first `LANES` elements of `out`. Panics when there are fewer.
     fn store(self, v: Self::F32, out: &mut [f32]);
     /// Writes the elements that `out` has, at most `LANES`.

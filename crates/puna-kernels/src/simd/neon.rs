@@ -69,6 +69,23 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn load_bf16(self, bytes: &[u8]) -> float32x4_t {
+        assert!(bytes.len() >= 8);
+        // SAFETY: `self` proves the features; 8 bytes were just asserted.
+        unsafe {
+            let bits = vreinterpret_u16_u8(vld1_u8(bytes.as_ptr()));
+            vreinterpretq_f32_u32(vshlq_n_u32::<16>(vmovl_u16(bits)))
+        }
+    }
+
+    #[inline(always)]
+    fn load_f32(self, bytes: &[u8]) -> float32x4_t {
+        assert!(bytes.len() >= 16);
+        // SAFETY: `self` proves the features; 16 bytes were just asserted.
+        unsafe { vreinterpretq_f32_u8(vld1q_u8(bytes.as_ptr())) }
+    }
+
+    #[inline(always)]
     fn store(self, v: float32x4_t, out: &mut [f32]) {
         assert!(out.len() >= 4);
         // SAFETY: `self` proves the features; 4 elements were just asserted.

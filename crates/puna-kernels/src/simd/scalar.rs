@@ -1,7 +1,7 @@
 //! Plain Rust: four lanes in an array, which a compiler may or may not put in a register. Multiplies and
 //! adds are rounded apart: a fused one would be a call to a slow library routine on CPUs without it.
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::{Op, Simd};
 use crate::isa::Scalar;
@@ -42,6 +42,17 @@ impl Simd for Scalar {
     #[inline(always)]
     fn load_f16(self, bytes: &[u8]) -> Self::F32 {
         std::array::from_fn(|i| f16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]).to_f32())
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, bytes: &[u8]) -> Self::F32 {
+        std::array::from_fn(|i| bf16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]).to_f32())
+    }
+
+    #[inline(always)]
+    fn load_f32(self, bytes: &[u8]) -> Self::F32 {
+        let (elements, _) = bytes.as_chunks::<4>();
+        std::array::from_fn(|i| f32::from_le_bytes(elements[i]))
     }
 
     #[inline(always)]
