@@ -56,10 +56,9 @@ impl<'t> StreamDecoder<'t> {
         self.start.passed |= text.len() > before;
         match self.strip_prefix(decoded) {
             Decoded::Plain(piece) => text.push_str(piece),
-            Decoded::Marked(piece) => piece.split(SPACE_MARK).enumerate().for_each(|(i, part)| {
-                text.push_str(if i > 0 { " " } else { "" });
-                text.push_str(part);
-            }),
+            Decoded::Marked(piece) => {
+                text.extend(piece.chars().map(|c| if c == SPACE_MARK { ' ' } else { c }));
+            }
             Decoded::Byte(_) => {}
         }
         self.start.passed |= text.len() > before;

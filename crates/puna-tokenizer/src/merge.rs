@@ -26,6 +26,7 @@ const CHAR: u32 = 1 << 31;
 const FROZEN: u32 = 1 << 30;
 /// No neighbour.
 const NONE: usize = usize::MAX;
+const NO_PIECE: u32 = u32::MAX;
 
 /// The rule for one pair of symbols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,8 @@ type Splits = HashMap<u32, (u32, u32)>;
 #[derive(Debug)]
 struct Symbol {
     id: u32,
+    /// The piece that this symbol and the next one make, [`NO_PIECE`] if none or if this symbol was merged away.
+    with_next: u32,
     prev: usize,
     next: usize,
 }
@@ -126,8 +129,8 @@ impl Merger {
         self.split(text, &mut scratch.symbols);
         scratch.queue.clear();
         scratch.splits.clear();
-        for right in 1..scratch.symbols.len() {
-            self.offer(scratch, right - 1, right);
+        for left in 0..scratch.symbols.len() {
+            self.offer(scratch, left);
         }
         while let Some(Reverse(best)) = scratch.queue.pop() {
             self.apply(scratch, &best);
@@ -150,7 +153,7 @@ impl Merger {
             rest = &rest[len..];
             let at = symbols.len();
             let next = if rest.is_empty() { NONE } else { at + 1 };
-            symbols.push(Symbol { id, prev: at.wrapping_sub(1), next });
+            symbols.push(Symbol { id, with_next: NO_PIECE, prev: at.wrapping_sub(1), next });
         }
     }
 
@@ -161,43 +164,41 @@ impl Merger {
         }
     }
 
-    /// Queues the pair at `left`, `right` if a rule joins it.
-    fn offer(&self, scratch: &mut Scratch, left: usize, right: usize) {
-        let pair = (scratch.symbols[left].id, scratch.symbols[right].id);
-        let Some(&Merge { rank, piece }) = self.rules.get(&pair) else { return };
+    /// Queues the symbol at `left` and its next one if a rule joins them.
+    fn offer(&self, scratch: &mut Scratch, left: usize) {
+        let symbols = &mut scratch.symbols;
+        let next = symbols[left].next;
+        let rule = symbols.get(next).and_then(|next| self.rules.get(&(symbols[left].id, next.id)));
+        let Some(&Merge { rank, piece }) = rule else {
+            symbols[left].with_next = NO_PIECE;
+            return;
+        };
+        symbols[left].with_next = piece;
         scratch.queue.push(Reverse(Candidate { rank, left, piece }));
         if self.has_unused {
-            scratch.splits.insert(piece, pair);
+            scratch.splits.insert(piece, (symbols[left].id, symbols[next].id));
         }
     }
 
     /// Merges the queued pair, unless one of its sides has changed since.
     fn apply(&self, scratch: &mut Scratch, best: &Candidate) {
-        let Symbol { id, prev, next: right } = scratch.symbols[best.left];
-        // A symbol that was merged into its left neighbour has no `next`, nor has the last one.
-        if right == NONE {
+        let symbols = &mut scratch.symbols;
+        let left = best.left;
+        if symbols[left].with_next != best.piece {
             return;
         }
-        let rule = self.rules.get(&(id, scratch.symbols[right].id));
-        if rule.is_none_or(|rule| rule.piece != best.piece) {
-            return;
-        }
-        let next = scratch.symbols[right].next;
-        scratch.symbols[right].next = NONE;
-        scratch.symbols[best.left] = Symbol { id: best.piece, prev, next };
+        let right = symbols[left].next;
+        let (prev, next) = (symbols[left].prev, symbols[right].next);
+        symbols[right].with_next = NO_PIECE;
+        symbols[left].id = best.piece;
+        symbols[left].next = next;
         if next != NONE {
-            scratch.symbols[next].prev = best.left;
-            self.offer_both(scratch, prev, best.left, next);
-        } else if prev != NONE {
-            self.offer(scratch, prev, best.left);
+            symbols[next].prev = left;
         }
-    }
-
-    fn offer_both(&self, scratch: &mut Scratch, prev: usize, at: usize, next: usize) {
         if prev != NONE {
-            self.offer(scratch, prev, at);
+            self.offer(scratch, prev);
         }
-        self.offer(scratch, at, next);
+        self.offer(scratch, left);
     }
 
     /// Appends the ids of one finished symbol; an unused piece is split back into the pair that made it.

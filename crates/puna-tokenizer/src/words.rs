@@ -34,29 +34,50 @@ impl Cuts {
         Self { joined }
     }
 
-    /// Length of the first part of `text`, at least 1 unless `text` is empty.
+    /// Bit `i`: text may be cut after `text[i]`, for the first 64 bytes; the end of the text counts as a cut.
+    /// Without branches, as where words end is just what a processor cannot predict.
     #[inline]
-    fn first_part(&self, text: &[u8]) -> usize {
-        let cut = |&[a, b]: &[u8; 2]| {
-            self.joined[usize::from(a)][usize::from(b >> 6)] >> (b & 63) & 1 == 0
-        };
-        text.array_windows().position(cut).map_or(text.len(), |at| at + 1)
+    fn mask(&self, text: &[u8]) -> u64 {
+        let window = &text[..text.len().min(BLOCK + 1)];
+        let mut joined = 0;
+        for (i, &[a, b]) in window.array_windows().enumerate() {
+            joined |= (self.joined[usize::from(a)][usize::from(b >> 6)] >> (b & 63) & 1) << i;
+        }
+        let n = window.len().min(BLOCK);
+        !joined & u64::MAX >> (BLOCK - n)
     }
 }
 
+/// Bytes that [`Cuts::mask`] looks at in one go.
+const BLOCK: usize = 64;
 /// Most ids of a remembered part.
 const MAX_IDS: usize = 8;
 /// Entries of the table; 64 bytes each.
-const SLOTS: usize = 1 << 14;
+const SLOTS: usize = 1 << 16;
 /// Shorter texts are not worth the table's memory.
 const MIN_TEXT: usize = 64;
 
 /// A part's bytes, padded with zeros, and their number.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 struct Key {
     words: [u64; 3],
     len: u64,
 }
+
+/// Which bits of the three words belong to a key of each length.
+const KEY_MASKS: [[u64; 3]; Key::MAX + 1] = {
+    let mut masks = [[0; 3]; Key::MAX + 1];
+    let mut byte = 0;
+    while byte < Key::MAX {
+        let mut len = byte + 1;
+        while len <= Key::MAX {
+            masks[len][byte / 8] |= 0xFF << (byte % 8 * 8);
+            len += 1;
+        }
+        byte += 1;
+    }
+    masks
+};
 
 impl Key {
     const MAX: usize = 24;
@@ -64,18 +85,16 @@ impl Key {
     /// The key of `text[..len]`; `None` if it is too long. Bytes after `len` are loaded and masked away.
     #[inline]
     fn new(text: &[u8], len: usize) -> Option<Self> {
-        if len > Self::MAX {
-            return None;
-        }
+        let mask = KEY_MASKS.get(len)?;
         let words = match text.first_chunk::<{ Self::MAX }>() {
-            Some(chunk) => load(chunk, len),
+            Some(chunk) => load(chunk),
             None => {
                 let mut padded = [0; Self::MAX];
                 padded[..len].copy_from_slice(&text[..len]);
-                load(&padded, len)
+                load(&padded)
             }
         };
-        Some(Self { words, len: len as u64 })
+        Some(Self { words: std::array::from_fn(|i| words[i] & mask[i]), len: len as u64 })
     }
 
     #[inline]
@@ -88,21 +107,20 @@ impl Key {
 }
 
 #[inline]
-fn load(chunk: &[u8; Key::MAX], len: usize) -> [u64; 3] {
-    std::array::from_fn(|i| {
-        let (bytes, _) = chunk[i * 8..].split_first_chunk().expect("three words fit the key");
-        let keep = len.saturating_sub(i * 8).min(8) as u32;
-        let mask = u64::MAX.checked_shr(64 - keep * 8).unwrap_or(0);
-        u64::from_le_bytes(*bytes) & mask
-    })
+fn load(chunk: &[u8; Key::MAX]) -> [u64; 3] {
+    let (words, _) = chunk.as_chunks::<8>();
+    std::array::from_fn(|i| u64::from_le_bytes(words[i]))
 }
+
+/// A remembered part: its key, key length and number of ids, its ids. Plain integers, so that fresh memory comes zeroed
+/// and untouched from the system; a length of 0 is a free slot.
+type Slot = [u64; 8];
 
 /// The table of remembered parts, with the buffers for those that are not in it.
 #[derive(Debug, Default)]
 pub(crate) struct Encoder {
-    /// Empty until needed. A slot: three words of key, key length (in the high half; 0 is a free slot) and number of
-    /// ids, eight ids. Plain integers, so that fresh memory comes zeroed and untouched from the system.
-    slots: Vec<[u64; 8]>,
+    /// Empty until needed.
+    slots: Vec<Slot>,
     scratch: Scratch,
 }
 
@@ -120,19 +138,35 @@ impl Encoder {
         if self.slots.is_empty() && text.len() >= MIN_TEXT {
             self.slots = vec![[0; 8]; SLOTS];
         }
-        let mut rest = text;
-        while !rest.is_empty() {
-            let len = cuts.first_part(rest.as_bytes());
-            let key = Key::new(rest.as_bytes(), len).filter(|_| !self.slots.is_empty());
-            let (part, after) = rest.split_at(len);
-            rest = after;
-            if key.is_none_or(|key| !self.recall(&key, out)) {
-                let start = out.len();
-                merger.encode(vocab, part, &mut self.scratch, out);
-                if let Some(key) = key {
-                    self.remember(&key, &out[start..]);
-                }
+        let mut start = 0;
+        for base in (0..text.len()).step_by(BLOCK) {
+            let mut mask = cuts.mask(&text.as_bytes()[base..]);
+            while mask != 0 {
+                let end = base + mask.trailing_zeros() as usize + 1;
+                mask &= mask - 1;
+                self.encode_part((vocab, merger), &text[start..], end - start, out);
+                start = end;
             }
+        }
+    }
+
+    /// Appends the ids of `text[..len]`.
+    #[inline]
+    fn encode_part(
+        &mut self,
+        (vocab, merger): (&Vocab, &Merger),
+        text: &str,
+        len: usize,
+        out: &mut Vec<u32>,
+    ) {
+        let key = Key::new(text.as_bytes(), len).filter(|_| !self.slots.is_empty());
+        if key.is_some_and(|key| self.recall(&key, out)) {
+            return;
+        }
+        let start = out.len();
+        merger.encode(vocab, &text[..len], &mut self.scratch, out);
+        if let Some(key) = key {
+            self.remember(&key, &out[start..]);
         }
     }
 
@@ -144,21 +178,20 @@ impl Encoder {
     /// Appends the ids remembered for `key`, if there are any.
     #[inline]
     fn recall(&self, key: &Key, out: &mut Vec<u32>) -> bool {
-        let slot = &self.slots[key.slot()];
-        let [a, b, c, meta, ids @ ..] = slot;
+        let [a, b, c, meta, ids @ ..] = &self.slots[key.slot()];
         if [*a, *b, *c] != key.words || meta >> 32 != key.len {
             return false;
         }
-        let n = (*meta & 0xFF) as usize;
-        out.push(ids[0] as u32);
-        for i in 1..n {
-            out.push((ids[i / 2 % 4] >> (i % 2 * 32)) as u32);
-        }
+        // Copying all eight and cutting back is faster than a loop of unpredictable length.
+        let n = out.len() + (*meta & 0xFF) as usize;
+        let ids: [u32; MAX_IDS] = std::array::from_fn(|i| (ids[i / 2] >> (i % 2 * 32)) as u32);
+        out.extend_from_slice(&ids);
+        out.truncate(n);
         true
     }
 
     fn remember(&mut self, key: &Key, ids: &[u32]) {
-        if ids.is_empty() || ids.len() > MAX_IDS {
+        if ids.len() > MAX_IDS {
             return;
         }
         let mut slot = [0; 8];
