@@ -93,5 +93,69 @@ def llama2c():
         + b"".join(groups(count(SHAPES[m])) for m in matrices))
 
 
+PIECES = [("<unk>", 0, 2), ("<s>", 0, 3), ("</s>", 0, 3)]
+LETTERS = [("ab", -1, 1), ("▁ab", -2, 1), ("<x>", 0, 4), ("▁", -3, 1), ("a", -4, 1), ("b", -5, 1), ("bb", -6, 5)]
+
+
+def byte_pieces():
+    return [(f"<0x{b:02X}>", 0, 6) for b in range(256)]
+
+
+def tokenizer_model():
+    def varint(n):
+        return bytes([n]) if n < 128 else bytes([n & 127 | 128]) + varint(n >> 7)
+
+    number = lambda field, n: varint(field << 3) + varint(n)
+    message = lambda field, data: varint(field << 3 | 2) + varint(len(data)) + data
+    def piece(text, score, kind):
+        return message(1, message(1, text.encode()) + b"\x15" + struct.pack("<f", score) + number(3, kind))
+
+    def model(pieces, byte_fallback, dummy_prefix, remove_extra):
+        trainer = message(2, number(3, 2) + number(35, byte_fallback) + message(44, b" ? ") + message(46, b"<s>"))
+        normalizer = message(3, message(1, b"identity") + number(3, dummy_prefix) + number(4, remove_extra))
+        return b"".join(piece(*p) for p in pieces) + trainer + normalizer
+
+    put("tokenizer_model", "letters", model(PIECES + LETTERS, 0, 1, 0))
+    put("tokenizer_model", "short-spaces", model(PIECES + LETTERS[:-1], 0, 0, 1))
+    put("tokenizer_model", "bytes", model(PIECES + byte_pieces() + LETTERS[:-1], 1, 1, 0))
+
+
+def tokenizer_json():
+    texts = [text for text, _, kind in PIECES + LETTERS if kind < 4]
+    added = [{"id": i, "content": texts[i], "special": True} for i in range(3)]
+    prepend = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"},
+               {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}
+    metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+    model = {"type": "BPE", "unk_token": "<unk>", "byte_fallback": False, "vocab": {t: i for i, t in enumerate(texts)},
+             "merges": ["a b", "▁ ab"]}
+    write = lambda name, file: put("tokenizer_json", name, json.dumps(file, ensure_ascii=False).encode())
+    write("prepend", {"added_tokens": added, "normalizer": prepend, "pre_tokenizer": None, "model": model})
+    model["merges"] = [["a", "b"], ["▁", "ab"]]
+    added.append({"id": len(texts), "content": "<x>", "special": False, "normalized": False})
+    write("metaspace", {"added_tokens": added, "normalizer": None, "pre_tokenizer": metaspace, "model": model})
+    write("config", {"bos_token": "<s>", "eos_token": {"content": "</s>"},
+                     "chat_template": [{"name": "default", "template": "{{ bos_token }}"}]})
+
+
+def tokenizer_llama2c():
+    pieces = [("<unk>", 0), ("\n<s>\n", 0), ("\n</s>\n", 0)] + [(text, 0) for text, _, _ in byte_pieces()]
+    pieces += [(text.replace("▁", " "), score) for text, score, kind in LETTERS if kind == 1]
+    file = b"".join(struct.pack("<fi", score, len(text.encode())) + text.encode() for text, score in pieces)
+    put("tokenizer_llama2c", "letters", struct.pack("<HI", len(pieces), 6) + file)
+
+
+def tokenizer_template():
+    put("tokenizer_template", "turns", b"""{% for m in messages %}{% if m['role'] == 'user' %}
+{{ bos_token + '[INST] ' + m['content'].strip() + ' [/INST]' }}{% elif m.role == 'system' %}
+{% set ns = namespace(system=m.content | trim) %}{% else %}{{ ' ' ~ m.content ~ ' ' ~ eos_token }}{% endif %}
+{% endfor %}{% if add_generation_prompt %}a{% endif %}\0 ab """)
+    put("tokenizer_template", "refusal", b"{% if messages|length > 2 %}{{ raise_exception('no ' ~ bos_token) }}{% endif %}")
+    put("tokenizer_template", "for-ever", b"{% macro f(x) %}{{ f(x ~ x) }}{% endmacro %}{{ f('ab') }}")
+
+
 gguf()
 llama2c()
+tokenizer_model()
+tokenizer_json()
+tokenizer_llama2c()
+tokenizer_template()

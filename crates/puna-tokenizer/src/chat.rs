@@ -188,7 +188,7 @@ fn check_turns(turns: &[Message], offset: usize) -> Result<(), ChatError> {
             return Err(ChatError::Roles { index: offset + i, expected, found });
         }
     }
-    if turns.len() % 2 == 0 {
+    if turns.len().is_multiple_of(2) {
         return Err(ChatError::Roles {
             index: offset + turns.len(),
             expected: "user",

@@ -21,6 +21,8 @@ mod error;
 mod hf_json;
 mod llama2c;
 mod merge;
+#[cfg(test)]
+mod oracle_tests;
 mod protobuf;
 mod sentencepiece;
 mod tokenizer;
