@@ -57,13 +57,16 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Vec<Piece>, Settings), TokenizerErro
         eos_piece: "</s>".to_owned(),
         pad_piece: "<pad>".to_owned(),
     };
-    let mut pieces = Vec::new();
+    let (mut pieces, mut has_normalizer) = (Vec::new(), false);
     for field in Fields::of_file(bytes) {
         let field = field?;
         match field.number {
             MODEL_PIECES => pieces.push(read_piece(&field)?),
             MODEL_TRAINER => read_trainer(&field, &mut trainer, &mut settings)?,
-            MODEL_NORMALIZER => read_normalizer(&field, &mut settings)?,
+            MODEL_NORMALIZER => {
+                has_normalizer = true;
+                read_normalizer(&field, &mut settings)?;
+            }
             MODEL_DENORMALIZER => refuse_charsmap(&field, "denormaliser")?,
             _ => {}
         }
@@ -71,6 +74,15 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Vec<Piece>, Settings), TokenizerErro
     if trainer.model_type != MODEL_TYPE_BPE {
         let found = trainer.model_type.to_string();
         return Err(unsupported("model_type", "2 (BPE)", found));
+    }
+    if !has_normalizer {
+        // Every file has these settings. Protobuf has no end mark, so this is how a cut-off file shows.
+        let reason = "expected the settings of the normaliser, found the end".to_owned();
+        return Err(TokenizerError::Malformed {
+            format: "tokenizer.model",
+            offset: bytes.len(),
+            reason,
+        });
     }
     let control = |text: &str| {
         let found = (0..).zip(&pieces).find(|(_, p): &(u32, &Piece)| p.text == text);
