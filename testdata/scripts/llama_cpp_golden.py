@@ -70,7 +70,7 @@ def main():
         for n_prompt in (5, 12):
             prompt_ids = golden["ids"][:n_prompt].tolist()
             model.reset()
-            out.append({"file": file, "prompt_ids": prompt_ids, "tokens": greedy(model, prompt_ids)})
+            out.append({"file": f"testdata/{file}", "prompt_ids": prompt_ids, "tokens": greedy(model, prompt_ids)})
     if len(sys.argv) > 1:
         model = open_model(Path(sys.argv[1]) / OUTSIDE)
         out.append({"file": OUTSIDE, "prompt_ids": PROMPT, "tokens": greedy(model, PROMPT)})

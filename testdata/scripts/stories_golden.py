@@ -18,7 +18,8 @@ import sentencepiece
 from llama2c_reference import Model
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-CHECKPOINT = ROOT / "models" / "stories260K.bin"
+FILE = "models/stories260K.bin"
+CHECKPOINT = ROOT / FILE
 TOKENIZER = ROOT / "models" / "stories260K.tokenizer.model"
 N_TOKENS = 200
 PROMPTS = ["", "Once upon a time", "Tim and Sue went to the zoo. They saw a"]
@@ -71,9 +72,8 @@ def main():
         tokens, margin = greedy(prompt_ids)
         assert sp.bos_id() not in tokens, "llama2.c would stop there"
         text = sp.decode(prompt_ids + tokens)
-        cases.append(
-            {"prompt": prompt, "prompt_ids": prompt_ids, "tokens": tokens, "text": text, "margin": margin}
-        )
+        case = {"file": FILE, "prompt": prompt, "prompt_ids": prompt_ids}
+        cases.append(case | {"tokens": tokens, "text": text, "margin": margin})
         print(f"{prompt!r}: margin {margin:.4f}")
     if len(sys.argv) > 1:
         check_against_run_c(sys.argv[1], sp, cases)

@@ -6,13 +6,49 @@
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use crate::{shared_data, workspace_root};
 
 #[derive(Deserialize)]
 struct Entry {
     dtype: String,
     shape: Vec<usize>,
     data_offsets: (usize, usize),
+}
+
+/// What a model answers when the most likely token is taken every time.
+#[derive(Deserialize)]
+pub struct GreedyCase {
+    /// The model's file, relative to the workspace; a bare name lies in the shared data's `weights`.
+    pub file: String,
+    /// The prompt, BOS first.
+    pub prompt_ids: Vec<u32>,
+    /// The tokens after it.
+    pub tokens: Vec<u32>,
+}
+
+impl GreedyCase {
+    /// All cases of a JSON file that `stories_golden.py` or `llama_cpp_golden.py` wrote.
+    ///
+    /// # Panics
+    /// When the file cannot be read or is malformed.
+    #[must_use]
+    pub fn read_all(path: impl AsRef<Path>) -> Vec<Self> {
+        let name = path.as_ref().display().to_string();
+        let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{name}: {e}"));
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"))
+    }
+
+    /// Where the file lies on this machine; nothing when it is not part of the repository and the
+    /// shared data is absent.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        if self.file.contains('/') {
+            return Some(workspace_root().join(&self.file));
+        }
+        Some(shared_data()?.join("weights").join(&self.file))
+    }
 }
 
 /// One golden file, read whole.

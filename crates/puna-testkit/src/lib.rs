@@ -8,5 +8,5 @@ mod golden;
 mod paths;
 
 pub use bounds::{U_F32, assert_dot_within, assert_within_peak, dot_f64, gamma};
-pub use golden::Golden;
+pub use golden::{Golden, GreedyCase};
 pub use paths::{shared_data, testdata, workspace_root};
