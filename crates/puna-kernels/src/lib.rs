@@ -13,6 +13,7 @@ mod elementwise;
 pub mod isa;
 mod math;
 pub mod matmul;
+pub mod peak;
 pub mod pool;
 mod rope;
 mod scratch;
