@@ -6,7 +6,7 @@
 mod jinja;
 
 use crate::{Tokenizer, TokenizerError};
-use jinja::JinjaTemplate;
+pub use jinja::JinjaTemplate;
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -97,16 +97,17 @@ pub(crate) fn read(
 ) -> Result<Parts, TokenizerError> {
     let json_error = |source| TokenizerError::Json { file: "tokenizer.json", source };
     let file: File = serde_json::from_slice(tokenizer_json).map_err(json_error)?;
+    let config = config_json.map_or(Ok(Value::Null), chat::parse_config)?;
     check_model(&file.model)?;
     let spaces = spaces(&file)?;
     let vocab = BTreeMap::<String, u32>::deserialize(&file.model.vocab).map_err(json_error)?;
     let (mut pieces, ids) = pieces(&file, vocab)?;
-    let (bos, eos) = config_json.map_or(Ok(Default::default()), special_names)?;
+    let named = |key| special_id(&ids, &config, key);
     let settings = Settings {
         add_dummy_prefix: spaces.add_dummy_prefix,
         byte_fallback: file.model.byte_fallback,
-        bos_id: ids.get(bos.as_deref().unwrap_or("<s>")).copied(),
-        eos_id: ids.get(eos.as_deref().unwrap_or("</s>")).copied(),
+        bos_id: named("bos_token")?.or(ids.get("<s>").copied()),
+        eos_id: named("eos_token")?.or(ids.get("</s>").copied()),
         ..Settings::default()
     };
     let merges = file.model.merges.iter().enumerate().map(|(index, line)| line.sides(index));
@@ -305,12 +306,18 @@ fn same_results(listed: &Rules, by_score: &Rules) -> bool {
         && in_order(listed) == in_order(by_score)
 }
 
-/// The names of BOS and EOS in a `tokenizer_config.json`: strings, or objects with a `content`.
-fn special_names(config_json: &[u8]) -> Result<(Option<String>, Option<String>), TokenizerError> {
-    let config = chat::parse_config(config_json)?;
-    let name = |key: &str| {
-        let value = &config[key];
-        value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned)
+/// The id of the token that a `tokenizer_config.json` names under `key`: a string, or an object with a `content`.
+fn special_id(
+    ids: &HashMap<String, u32>,
+    config: &Value,
+    key: &str,
+) -> Result<Option<u32>, TokenizerError> {
+    let value = &config[key];
+    let Some(name) = value.as_str().or_else(|| value["content"].as_str()) else { return Ok(None) };
+    let missing = || {
+        let reason =
+            format!("tokenizer_config.json: {key} is {name:?}, which tokenizer.json does not have");
+        TokenizerError::BadVocabulary(reason)
     };
-    Ok((name("bos_token"), name("eos_token")))
+    ids.get(name).copied().map(Some).ok_or_else(missing)
 }

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-/// Most idle encoders kept; each holds about 1 MiB.
+/// Most idle encoders kept; each may hold 4 MiB.
 const MAX_IDLE: usize = 16;
 
 /// SentencePiece BPE over one vocabulary. Immutable; share it between threads by reference.
@@ -217,7 +217,8 @@ impl Tokenizer {
         self.decoder().into_bytes(ids)
     }
 
-    /// Decodes ids that come one at a time.
+    /// Decodes ids that come one at a time. The first of them begins a text, so it loses its dummy prefix; to decode the
+    /// continuation of a prompt, push the prompt's last id first and drop what it gives.
     pub fn decoder(&self) -> StreamDecoder<'_> {
         StreamDecoder::new(self)
     }

@@ -137,11 +137,13 @@ fn what_a_tokenizer_json_may_not_ask_for() {
         changed(|file| (file["normalizer"], file["pre_tokenizer"]) = (Value::Null, metaspace));
     expect(split, "expected Metaspace that replaces by ▁ and does not split");
     expect(Tokenizer::from_hf_json(&"[".repeat(100_000).into_bytes(), None), "tokenizer.json: ");
-    let config = Tokenizer::from_hf_json(
-        &std::fs::read(testdata("tokenizer/small.json")).unwrap(),
-        Some(b"{"),
+    let json = std::fs::read(testdata("tokenizer/small.json")).unwrap();
+    expect(Tokenizer::from_hf_json(&json, Some(b"{")), "tokenizer_config.json: EOF");
+    let config = br#"{"bos_token": {"content": "<bos>"}}"#;
+    expect(
+        Tokenizer::from_hf_json(&json, Some(config)),
+        "bos_token is \"<bos>\", which tokenizer.json does not have",
     );
-    expect(config, "tokenizer_config.json: EOF");
 }
 
 #[test]
