@@ -3,7 +3,7 @@
     python testdata/scripts/tokenizer_golden.py [SHARED_DATA [--train]]
 
 Alone it answers the committed strings with the committed vocabularies; with the project's shared data also with
-Llama 2's vocabulary; with --train it first trains the vocabularies (two minutes) and makes the strings anew.
+Llama 2's vocabulary; with --train it first trains the vocabularies (half a minute) and makes the strings anew.
 
 Made with Python 3.11, sentencepiece 0.2.3, tokenizers 0.23.3, protobuf 7.36.2, zstandard 0.25.0. The vocabularies
 are trained on public-domain novels (COST-ELTeC) with Llama 2's settings, so they may be committed; for Llama 2's own

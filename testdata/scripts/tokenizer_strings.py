@@ -15,6 +15,13 @@ CONTROL_LIKE = [
 ]  # fmt: skip
 SPACES = [" ", "  ", "\n", "\n\n", "\t", "\r\n", "\r", "\u00a0", "\u3000", "\u2003", "\u200b", "\ufeff", "\x0b",
           "\x0c", "\x85", "\u2028", WORD_MARK, " " + WORD_MARK, WORD_MARK + " "]  # fmt: skip
+# Scripts that Unicode gained after 14.0, the version of Python 3.11: Kawi, Nag Mundari, Todhri, Garay, Tulu-Tigalari,
+# Sunuwar, Gurung Khema, Kirat Rai, Ol Onal, Sidetic, Tolong Siki, Beria Erfe, Tai Yo.
+NEWER_SCRIPTS = [
+    (0x11F00, 0x11F59), (0x1E4D0, 0x1E4F9), (0x105C0, 0x105F3), (0x10D40, 0x10D8F), (0x11380, 0x113E2),
+    (0x11BC0, 0x11BF9), (0x16100, 0x16139), (0x16D40, 0x16D79), (0x1E5D0, 0x1E5FF), (0x10940, 0x10959),
+    (0x11DB0, 0x11DE9), (0x16EA0, 0x16ED3), (0x1E6C0, 0x1E6FF),
+]  # fmt: skip
 
 
 def letters_by_script():
@@ -105,7 +112,7 @@ def hard_strings(text, pieces, seed):
     scripts = letters_by_script()
     words = sorted(set(text[:200_000].split()))
     out = ["", " ", "  ", "\n", "\0", WORD_MARK, WORD_MARK * 2, "a", " a", "a ", "\ufffd", "\ufffe", "\U0010ffff"]
-    for chars in scripts.values():
+    for chars in [*scripts.values(), *([chr(c) for c in range(a, b + 1)] for a, b in NEWER_SCRIPTS)]:
         for _ in range(12):
             extra = r.choice(["", " ", " 1", "a", "."])
             out.append("".join(r.choice(chars) + r.choice(["", "", "", extra]) for _ in range(r.randint(1, 24))))
