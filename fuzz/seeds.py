@@ -1,9 +1,11 @@
 """Writes the hand-made seeds of the fuzz targets: small sound files of every form, so that a fuzzer starts
 behind the first checks. Plain Python 3; run it in this folder. Files that it does not write are findings."""
 
+import io
 import json
 import os
 import struct
+import zipfile
 
 DIM, HIDDEN, LAYERS, HEADS, KV, VOCAB, SEQ = 4, 6, 1, 2, 1, 3, 8
 HEAD = DIM // HEADS
@@ -71,7 +73,7 @@ def gguf():
         head += b"".join(struct.pack("<Q", d) for d in reversed(shape)) + struct.pack("<IQ", 0, len(data))
         data += floats(*shape)
         data += bytes(-len(data) % 32)
-    put("gguf", "whole", head + bytes(-len(head) % 32) + data)
+    put("gguf", "sound-whole", head + bytes(-len(head) % 32) + data)
     put("gguf", "no-vocabulary", struct.pack("<4sIQQ", b"GGUF", 2, 0, 1) + string("general.architecture")
         + struct.pack("<I", 8) + string("llama"))
 
@@ -80,16 +82,16 @@ def llama2c():
     ints = struct.pack("<7i", DIM, HIDDEN, LAYERS, HEADS, KV, -VOCAB, SEQ)
     body = b"".join(floats(*s) for s in SHAPES.values())
     tables = floats(SEQ, HEAD)
-    put("llama2c", "legacy", ints + floats(VOCAB, DIM) + body + floats(DIM) + tables + floats(VOCAB, DIM))
+    put("llama2c", "sound-legacy", ints + floats(VOCAB, DIM) + body + floats(DIM) + tables + floats(VOCAB, DIM))
     ints = struct.pack("<7i", DIM, HIDDEN, LAYERS, HEADS, KV, VOCAB, SEQ)
     head = struct.pack("<Ii", 0x616B3432, 1) + ints + b"\1"
     matrices = ["wq", "wk", "wv", "wo", "w1", "w2", "w3"]
     norms = floats(DIM) * 3
-    put("llama2c", "version-1", head + bytes(256 - len(head)) + norms + floats(VOCAB, DIM)
+    put("llama2c", "sound-version-1", head + bytes(256 - len(head)) + norms + floats(VOCAB, DIM)
         + b"".join(floats(*SHAPES[m]) for m in matrices))
     head = struct.pack("<Ii", 0x616B3432, 2) + ints + b"\1" + struct.pack("<i", 2)
     groups = lambda n: bytes(range(n)) + floats(n // 2)
-    put("llama2c", "version-2", head + bytes(256 - len(head)) + norms + groups(VOCAB * DIM)
+    put("llama2c", "sound-version-2", head + bytes(256 - len(head)) + norms + groups(VOCAB * DIM)
         + b"".join(groups(count(SHAPES[m])) for m in matrices))
 
 
@@ -153,9 +155,95 @@ def tokenizer_template():
     put("tokenizer_template", "for-ever", b"{% macro f(x) %}{{ f(x ~ x) }}{% endmacro %}{{ f('ab') }}")
 
 
+def safetensors():
+    def file(header, data):
+        text = json.dumps(header).encode()
+        return struct.pack("<Q", len(text)) + text + data
+
+    info = lambda kind, shape, begin, end: {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
+    header = {
+        "__metadata__": {"format": "pt"}, "a": info("F32", [2, 2], 0, 16), "b": info("BF16", [3], 16, 22),
+        "c": info("I64", [], 22, 30), "d": info("F16", [0, 4], 30, 30),
+    }
+    put("safetensors", "sound-types", file(header, bytes(30)))
+    put("safetensors", "overlap", file({"a": info("F32", [2], 0, 8), "b": info("F32", [2], 4, 12)}, bytes(12)))
+    put("safetensors", "overflow", file({"a": info("F32", [2**63, 4], 0, 0)}, b""))
+    index = {"metadata": {"total_size": 8}, "weight_map": {"a": "model-00001-of-00002.safetensors", "b": "2"}}
+    put("index", "sound-two-files", json.dumps(index).encode())
+    put("index", "outside", json.dumps({"weight_map": {"a": "../x"}}).encode())
+
+
+def text(s):
+    return b"X" + struct.pack("<I", len(s)) + s.encode()
+
+
+def tensor(kind, key, n, shape, strides, offset=0):
+    """The pickle of one tensor, as torch.save writes it but without a memo."""
+    sizes = lambda items: b"(" + b"".join(b"K" + bytes([i]) for i in items) + b"t"
+    persistent = b"(" + text("storage") + f"ctorch\n{kind}\n".encode() + text(key) + text("cpu") + b"K"
+    return (b"ctorch._utils\n_rebuild_tensor_v2\n(" + persistent + bytes([n]) + b"tQK" + bytes([offset])
+        + sizes(shape) + sizes(strides) + b"\x89ccollections\nOrderedDict\n)RtR")
+
+
+def state(entries):
+    body = b"".join(text(name) + pickled for name, pickled in entries.items())
+    return b"\x80\x02ccollections\nOrderedDict\n)Rq\x00(" + body + b"u}" + text("_metadata") + b"h\x00sb."
+
+
+def torch():
+    entries = {
+        "a": tensor("FloatStorage", "0", 6, [2, 3], [3, 1]),
+        "b": tensor("HalfStorage", "1", 4, [2], [1], 2),
+        "c": b"ctorch._utils\n_rebuild_parameter\n(" + tensor("BFloat16Storage", "2", 1, [], [])
+            + b"\x88ccollections\nOrderedDict\n)RtR",
+    }
+    storages = {"0": floats(6), "1": bytes(8), "2": bytes(2)}
+    pickled = state(entries)
+    put("pickle", "sound-state", pickled)
+    put("pickle", "sound-protocol-4", b"\x80\x04\x95\x10\0\0\0\0\0\0\0}\x94.")
+    put("pickle", "system", b"\x80\x02cos\nsystem\n" + text("echo") + b"\x85R.")
+    put("pickle", "cycle", b"\x80\x02]q\x00h\x00ah\x00eh\x00.")
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as z:
+        put_entry = lambda name, data: z.writestr(zipfile.ZipInfo("archive/" + name), data)
+        put_entry("data.pkl", pickled)
+        put_entry("byteorder", b"little")
+        for key, data in storages.items():
+            put_entry("data/" + key, data)
+        put_entry("version", b"3\n")
+    put("torch", "sound-zip", archive.getvalue())
+    magic = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+    facts = b"\x80\x02}(" + text("little_endian") + b"\x88u."
+    keys = b"\x80\x02](" + text("0") + text("1") + text("2") + b"e."
+    sizes = {"0": 6, "1": 4, "2": 1}
+    data = b"".join(struct.pack("<q", sizes[key]) + storages[key] for key in storages)
+    put("torch", "sound-legacy", magic + b"\x80\x02M\xe9\x03." + facts + pickled + keys + data)
+
+
+def configs():
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "hidden_size": 64,
+        "intermediate_size": 160, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2,
+        "vocab_size": 100, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": True,
+        "bos_token_id": 1, "eos_token_id": [2, 3], "attention_bias": False, "head_dim": None,
+    }
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "mscale": 0.5,
+        "mscale_all_dim": 0.7, "beta_fast": 16}
+    scaling = {"linear": {"type": "linear", "factor": 2}, "dynamic": {"type": "dynamic", "factor": 2.0},
+        "yarn": yarn, "none": None}
+    for name, rope in scaling.items():
+        put("hf_config", "sound-" + name, json.dumps(config | {"rope_scaling": rope}).encode())
+    put("hf_config", "sound-new", json.dumps(config | {"rope_parameters": yarn | {"rope_theta": 5e5}}).encode())
+    put("params", "sound-70b", json.dumps({"dim": 8192, "multiple_of": 4096, "ffn_dim_multiplier": 1.3,
+        "n_heads": 64, "n_kv_heads": 8, "n_layers": 80, "norm_eps": 1e-5, "vocab_size": -1}).encode())
+
+
 gguf()
 llama2c()
 tokenizer_model()
 tokenizer_json()
 tokenizer_llama2c()
 tokenizer_template()
+safetensors()
+torch()
+configs()

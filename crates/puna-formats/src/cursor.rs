@@ -27,6 +27,11 @@ impl<'a> Cursor<'a> {
         self.bytes.len() - self.pos
     }
 
+    /// All bytes left, without reading them.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.pos..]
+    }
+
     /// The next `n` bytes.
     pub(crate) fn take(&mut self, n: usize, what: impl Display) -> Result<&'a [u8], FormatError> {
         let rest = &self.bytes[self.pos..];

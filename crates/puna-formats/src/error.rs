@@ -147,3 +147,30 @@ impl FormatError {
         Self::NotAModel { file: file.to_string(), found: found.to_string(), hint: hint.to_string() }
     }
 }
+
+/// Text from a file for a message: escaped, and cut where it becomes long.
+pub(crate) fn brief(text: &str) -> String {
+    cut(&text.escape_debug().take(LONGEST + 1).collect::<String>())
+}
+
+/// The beginning of a text that may be long.
+pub(crate) fn cut(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Characters of a text that a message shows.
+const LONGEST: usize = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_text_is_cut_between_characters() {
+        assert_eq!(brief("a\nb"), "a\\nb");
+        assert_eq!(brief(&"ü".repeat(100)).chars().count(), 61);
+    }
+}

@@ -9,9 +9,16 @@ mod atomic;
 mod cursor;
 mod error;
 pub mod gguf;
+pub mod hf;
+mod json;
+mod listed;
 pub mod llama2c;
 mod map;
+pub mod meta;
 mod names;
+mod recognise;
+pub mod safetensors;
+pub mod torch;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +28,7 @@ use puna_core::{SharedBytes, TensorSource};
 
 pub use error::FormatError;
 pub use gguf::GgufVocab;
+pub use listed::{Index, MAX_INDEX_BYTES};
 use map::DataFile;
 
 /// The published forms of Llama 2.
@@ -64,14 +72,7 @@ pub struct Checkpoint {
 /// # Errors
 /// The path is no model, or its files are broken, incomplete, or not supported.
 pub fn open(path: &Path) -> Result<Checkpoint, FormatError> {
-    let file = DataFile::open(path)?;
-    if file.bytes.starts_with(&gguf::MAGIC) {
-        return gguf::open(path, file);
-    }
-    if llama2c::is_llama2c(&file.bytes) {
-        return llama2c::open(Some(path), file);
-    }
-    Err(not_a_model(&file))
+    if path.is_dir() { recognise::open_folder(path) } else { recognise::open_file(path) }
 }
 
 /// Opens a model that is one GGUF or llama2.c file, from its bytes. `name` is for messages.
@@ -86,10 +87,5 @@ pub fn open_bytes(name: &str, bytes: SharedBytes) -> Result<Checkpoint, FormatEr
     if llama2c::is_llama2c(&file.bytes) {
         return llama2c::open(None, file);
     }
-    Err(not_a_model(&file))
-}
-
-fn not_a_model(file: &DataFile) -> FormatError {
-    let hint = "give a GGUF or llama2.c file, or the folder of a Meta or Hugging Face model";
-    FormatError::not_a_model(&file.name, "not a model in any form known here", hint)
+    Err(recognise::not_a_model(&file))
 }

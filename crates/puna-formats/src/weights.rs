@@ -17,9 +17,9 @@ pub(crate) enum Bytes {
     /// In one piece in the file.
     View(SharedBytes),
     /// In several files: rows of every part side by side, each part `row_bytes` wide.
-    Columns { parts: Vec<SharedBytes>, row_bytes: usize },
+    Columns { parts: Vec<SharedBytes>, files: Vec<Arc<DataFile>>, row_bytes: usize },
     /// In several files: the rows of one part after the rows of another.
-    Rows(Vec<SharedBytes>),
+    Rows { parts: Vec<SharedBytes>, files: Vec<Arc<DataFile>> },
     /// Groups of `group_len` signed bytes with one f32 factor each, to be multiplied out to f32.
     Groups { quants: SharedBytes, scales: SharedBytes, group_len: usize },
 }
@@ -28,10 +28,12 @@ impl Bytes {
     fn load(&self) -> SharedBytes {
         match self {
             Self::View(bytes) => bytes.clone(),
-            Self::Rows(parts) => {
-                SharedBytes::new(parts.iter().map(|p| &**p).collect::<Vec<_>>().concat())
+            Self::Rows { parts, .. } => {
+                SharedBytes::new(parts.iter().map(|part| &**part).collect::<Vec<_>>().concat())
             }
-            Self::Columns { parts, row_bytes } => SharedBytes::new(interleave(parts, *row_bytes)),
+            Self::Columns { parts, row_bytes, .. } => {
+                SharedBytes::new(interleave(parts, *row_bytes))
+            }
             Self::Groups { quants, scales, group_len } => {
                 SharedBytes::new(multiply_out(quants, scales, *group_len))
             }
@@ -75,6 +77,18 @@ pub(crate) struct Stored {
     pub(crate) name: String,
     pub(crate) info: TensorInfo,
     pub(crate) bytes: Bytes,
+}
+
+impl Stored {
+    /// Fails if a file that holds the tensor has changed its length since it was opened.
+    fn check_unchanged(&self) -> Result<(), FormatError> {
+        match &self.bytes {
+            Bytes::View(_) | Bytes::Groups { .. } => self.file.check_unchanged(),
+            Bytes::Rows { files, .. } | Bytes::Columns { files, .. } => {
+                files.iter().try_for_each(|file| file.check_unchanged())
+            }
+        }
+    }
 }
 
 /// Tensors by [`WeightId`] while a checkpoint is being opened.
@@ -189,7 +203,7 @@ impl TensorSource for Weights {
             let message = "the checkpoint has no such tensor".to_owned();
             return Err(SourceError { file: self.origin.clone(), tensor: id.to_string(), message });
         };
-        stored.file.check_unchanged().map_err(|e| SourceError {
+        stored.check_unchanged().map_err(|e| SourceError {
             file: stored.file.name.clone(),
             tensor: stored.name.clone(),
             message: e.to_string(),

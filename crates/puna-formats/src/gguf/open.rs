@@ -72,17 +72,27 @@ pub(crate) fn open_file(file: Arc<DataFile>) -> Result<Checkpoint, FormatError> 
     checkpoint(vec![part], Vec::new())
 }
 
-/// The paths of all parts, by llama.cpp's naming: `NAME-00001-of-00003.gguf`.
+/// Splits llama.cpp's name for a part, `NAME-00001-of-00003.gguf`, into the name, the number and the count.
+fn split_name(name: &str) -> Option<(&str, usize, usize)> {
+    let number = |digits: &str| {
+        let plain = digits.len() == 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|_| plain)
+    };
+    let (rest, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+    let (stem, no) = rest.rsplit_once('-')?;
+    Some((stem, number(no)?, number(count)?))
+}
+
+/// Whether a file is named as a part of a split model other than the first.
+pub(crate) fn is_later_part(name: &str) -> bool {
+    split_name(name).is_some_and(|(_, no, _)| no > 1)
+}
+
+/// The paths of all parts of the model that the file at `path` is one of.
 fn part_paths(path: &Path, n_parts: usize) -> Result<Vec<PathBuf>, FormatError> {
-    let ending = format!("-of-{n_parts:05}.gguf");
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let stem = name
-        .strip_suffix(&ending)
-        .and_then(|stem| stem.split_at_checked(stem.len().checked_sub(6)?))
-        .filter(|(_, number)| {
-            number.starts_with('-') && number[1..].bytes().all(|b| b.is_ascii_digit())
-        });
-    let Some((stem, _)) = stem else {
+    let ending = format!("-of-{n_parts:05}.gguf");
+    let Some((stem, ..)) = split_name(name).filter(|(_, _, count)| *count == n_parts) else {
         let expected = format!("NAME-00001{ending}, as the file is one of {n_parts} parts");
         return Err(FormatError::malformed(path.display(), "file name", expected, name));
     };

@@ -1,0 +1,177 @@
+//! The folder to a checkpoint.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use puna_core::WeightId;
+use serde_json::Value;
+
+use super::config::{MAX_CONFIG_BYTES, config};
+use super::names;
+use crate::json::{Fields, brief};
+use crate::listed::{Parse, Shard, open_index};
+use crate::map::read_small;
+use crate::weights::{Bytes, Collection, Weights};
+use crate::{Checkpoint, Form, FormatError, safetensors, torch};
+
+/// The file that makes a folder one of this form.
+pub(crate) const CONFIG: &str = "config.json";
+
+/// Where weights are looked for, first match wins, as in `transformers`.
+const WEIGHTS: [(&str, Parse); 4] = [
+    ("model.safetensors", safetensors::parse),
+    ("model.safetensors.index.json", safetensors::parse),
+    ("pytorch_model.bin", torch::parse),
+    ("pytorch_model.bin.index.json", torch::parse),
+];
+
+/// Whether a folder holds weights of this form.
+pub(crate) fn has_weights(folder: &Path) -> bool {
+    WEIGHTS.iter().any(|(name, _)| folder.join(name).exists())
+}
+
+/// Opens a folder. `weights` is a file in it that was asked for by name; it counts alone unless an index
+/// lists it.
+pub(crate) fn open(
+    folder: &Path,
+    weights: Option<(&Path, Parse)>,
+) -> Result<Checkpoint, FormatError> {
+    let config_path = folder.join(CONFIG);
+    let config_name = config_path.display().to_string();
+    let json = read_small(&config_path, MAX_CONFIG_BYTES)?;
+    let fields = Fields::parse(&config_name, &json)?;
+    let config = config(&fields)?;
+    let shards = match weights {
+        Some((path, parse)) => open_named(folder, path, parse)?,
+        None => open_found(folder)?,
+    };
+    let files = shards.iter().map(|shard| shard.path.clone()).collect();
+    let (mut tensors, ignored) = collect(shards)?;
+    if config.tied_output {
+        drop_tied(&mut tensors)?;
+    }
+    let generation = SmallJson::read(folder, "generation_config.json")?;
+    let generation = generation.fields()?;
+    let ids = |field| match generation.as_ref().map(|g| g.ids(field)).transpose()?.flatten() {
+        Some(ids) => Ok::<_, FormatError>(ids),
+        None => Ok(fields.ids(field)?.unwrap_or_default()),
+    };
+    Ok(Checkpoint {
+        form: Form::HuggingFace,
+        files,
+        vocab: None,
+        chat_template: chat_template(folder)?,
+        metadata: fields.iter().map(|(field, value)| (field.clone(), brief(value))).collect(),
+        bos_id: ids("bos_token_id")?.first().copied(),
+        eos_ids: ids("eos_token_id")?,
+        ignored,
+        source: Arc::new(Weights::new(&config_name, config, tensors, names::name)?),
+    })
+}
+
+fn open_found(folder: &Path) -> Result<Vec<Shard>, FormatError> {
+    for (name, parse) in WEIGHTS {
+        let path = folder.join(name);
+        if path.exists() {
+            return open_path(path, parse);
+        }
+    }
+    let reason = "or model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json";
+    Err(FormatError::missing(folder.display(), WEIGHTS[0].0, reason))
+}
+
+fn open_path(path: PathBuf, parse: Parse) -> Result<Vec<Shard>, FormatError> {
+    if path.extension().is_some_and(|e| e == "json") {
+        return open_index(&path, parse);
+    }
+    Ok(vec![Shard::open(path, parse)?])
+}
+
+fn open_named(folder: &Path, path: &Path, parse: Parse) -> Result<Vec<Shard>, FormatError> {
+    for (name, _) in WEIGHTS.iter().filter(|(name, _)| name.ends_with(".json")) {
+        let index = folder.join(name);
+        if index.exists() {
+            let shards = open_index(&index, parse)?;
+            if shards.iter().any(|shard| shard.path.file_name() == path.file_name()) {
+                return Ok(shards);
+            }
+        }
+    }
+    open_path(path.to_owned(), parse)
+}
+
+/// Every tensor under its identity, and the names of those that follow from the configuration.
+fn collect(shards: Vec<Shard>) -> Result<(Collection, Vec<String>), FormatError> {
+    let mut tensors = Collection::default();
+    let mut ignored = Vec::new();
+    for Shard { file, tensors: listed, .. } in shards {
+        for tensor in listed {
+            match names::id(&tensor.name) {
+                Some(id) => tensors.add(id, tensor.into_stored(&file)?)?,
+                None if names::is_derived(&tensor.name) => ignored.push(tensor.name),
+                None => {
+                    let expected = "a tensor of a Llama 2 network";
+                    return Err(FormatError::tensor(&file.name, tensor.name, expected, "this one"));
+                }
+            }
+        }
+    }
+    Ok((tensors, ignored))
+}
+
+/// Drops an output matrix that was saved although it is the embedding; it has to be that indeed.
+fn drop_tied(tensors: &mut Collection) -> Result<(), FormatError> {
+    let Some(output) = tensors.remove(WeightId::Output) else { return Ok(()) };
+    let same = tensors.get(WeightId::TokEmbeddings).is_some_and(|embeddings| {
+        match (&embeddings.bytes, &output.bytes) {
+            (Bytes::View(a), Bytes::View(b)) => embeddings.info == output.info && **a == **b,
+            _ => false,
+        }
+    });
+    if same {
+        return Ok(());
+    }
+    let expected = "the embedding's values, as tie_word_embeddings is true";
+    Err(FormatError::tensor(&output.file.name, &output.name, expected, "others"))
+}
+
+/// A JSON file that may be absent.
+struct SmallJson {
+    name: String,
+    bytes: Option<Vec<u8>>,
+}
+
+impl SmallJson {
+    fn read(folder: &Path, name: &str) -> Result<Self, FormatError> {
+        let path = folder.join(name);
+        let bytes = path.exists().then(|| read_small(&path, MAX_CONFIG_BYTES)).transpose()?;
+        Ok(Self { name: path.display().to_string(), bytes })
+    }
+
+    fn fields(&self) -> Result<Option<Fields<'_>>, FormatError> {
+        self.bytes.as_ref().map(|bytes| Fields::parse(&self.name, bytes)).transpose()
+    }
+}
+
+/// The template of `chat_template.jinja`, else of `tokenizer_config.json`: a string, or a list of named ones
+/// of which `default` counts.
+fn chat_template(folder: &Path) -> Result<Option<String>, FormatError> {
+    let path = folder.join("chat_template.jinja");
+    if path.exists() {
+        let bytes = read_small(&path, MAX_CONFIG_BYTES)?;
+        let text = String::from_utf8(bytes)
+            .map_err(|e| FormatError::malformed(path.display(), "template", "UTF-8", e))?;
+        return Ok(Some(text));
+    }
+    let json = SmallJson::read(folder, "tokenizer_config.json")?;
+    let Some(fields) = json.fields()? else { return Ok(None) };
+    let expected = "a string, or a list of objects with name and template";
+    fields.optional("chat_template", expected, |value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(named) => {
+            let default = named.iter().find(|entry| entry["name"] == "default")?;
+            default["template"].as_str().map(str::to_owned)
+        }
+        _ => None,
+    })
+}

@@ -1,0 +1,64 @@
+//! safetensors, the file form of Hugging Face: a little-endian u64, the length of a JSON header; the header,
+//! which gives each tensor's type, shape and byte range; the tensors, without gaps. The header is parsed
+//! and checked by the reference implementation, the `safetensors` crate.
+
+use puna_core::{DType, SharedBytes};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+
+use crate::FormatError;
+use crate::cursor::Cursor;
+use crate::listed::Listed;
+
+/// Bytes of a header, as the reference implementation limits it.
+pub const MAX_HEADER_BYTES: usize = 100_000_000;
+
+/// The header's length stands in front of it in as many bytes.
+const LENGTH_BYTES: usize = 8;
+
+/// Whether the bytes begin like a safetensors file: a length, then a JSON object.
+pub(crate) fn is_safetensors(bytes: &[u8]) -> bool {
+    let Some((length, header)) = bytes.split_first_chunk::<LENGTH_BYTES>() else { return false };
+    u64::from_le_bytes(*length) <= MAX_HEADER_BYTES as u64 && header.first() == Some(&b'{')
+}
+
+/// Lists the tensors of a file, whose name for messages is `file`.
+pub(crate) fn parse(file: &str, bytes: &SharedBytes) -> Result<Vec<Listed>, FormatError> {
+    let mut cursor = Cursor::new(file, bytes);
+    let length = cursor.count("header length", 1, MAX_HEADER_BYTES)?;
+    let header = cursor.take(length, "header")?;
+    let metadata: Metadata = serde_json::from_slice(header)
+        .map_err(|e| FormatError::malformed(file, "header", "a sound description of tensors", e))?;
+    let start = cursor.pos();
+    if metadata.data_len() != cursor.remaining() {
+        let expected = format!("{} bytes, as the header says", metadata.data_len());
+        let found = format!("{}: the file is truncated or damaged", cursor.remaining());
+        return Err(FormatError::malformed(file, "tensor data", expected, found));
+    }
+    let names = metadata.offset_keys().into_iter();
+    let listed = names.map(|name| {
+        let info = metadata.info(&name).expect("the name is one of this header's");
+        let (begin, end) = info.data_offsets;
+        let data = bytes.slice(start + begin..start + end);
+        let data = data.expect("offsets were checked against the data's length");
+        Listed { dtype: dtype(info.dtype), shape: info.shape.clone(), data, name }
+    });
+    Ok(listed.collect())
+}
+
+fn dtype(dtype: Dtype) -> Result<DType, String> {
+    match dtype {
+        Dtype::F32 => Ok(DType::F32),
+        Dtype::F16 => Ok(DType::F16),
+        Dtype::BF16 => Ok(DType::BF16),
+        other => Err(other.to_string()),
+    }
+}
+
+/// Checks a file without keeping anything of it.
+///
+/// # Errors
+/// It is no sound safetensors file.
+pub fn check(file: &str, bytes: &SharedBytes) -> Result<(), FormatError> {
+    parse(file, bytes).map(drop)
+}
