@@ -1,1 +1,33 @@
-//! Continuous batching over token ids: scheduler, blocks, prefix cache, samplers.
+//! Continuous batching over token ids.
+//!
+//! An [`Engine`] takes [`Request`]s at any time and answers them together: each [`Engine::step`] plans one
+//! batch, runs the network over it, draws a token for every request whose tokens were all read, and
+//! commits the result. The parts, each to be read alone:
+//!
+//! - [`Request`], [`Sampling`], [`Event`]: what goes in and what comes out, plain data;
+//! - `blocks`: the KV cache's blocks, their owners, and the prefixes that requests share;
+//! - `scheduler`: who computes what next;
+//! - `sampler`: from logits to a token and its log-probability.
+//!
+//! A request's tokens are the same alone and in any company: the network's bits do not depend on the
+//! batch, and every draw depends on nothing but the request's seed and the position of the token.
+//!
+//! There is no text here, no clock, no channel, no thread and no async: ids only, and [`Engine::step`] is a
+//! function that its owner calls.
+#![forbid(unsafe_code)]
+
+mod blocks;
+mod engine;
+mod forward;
+mod logprobs;
+mod request;
+mod sampler;
+mod scheduler;
+mod select;
+mod softmax;
+
+pub use engine::{Engine, EngineConfig};
+pub use forward::{BLOCK_LEN, Chunk, Forward, Wants};
+pub use request::{
+    Event, Failure, FinishReason, Logprobs, Request, RequestId, Sampling, SubmitError, Usage,
+};

@@ -1,0 +1,252 @@
+//! Who computes what in the next forward pass: a pure function of the queues and the blocks.
+//!
+//! Requests are served first come, first served:
+//!
+//! 1. **Grow.** Every running sequence gets a block for its next token if it needs one. When there is none,
+//!    the running sequence that came last is pre-empted: it gives up its blocks, goes back to the head of the
+//!    queue, and is recomputed later. (What it had published may still be cached by then.)
+//! 2. **Admit.** Waiting sequences start in order of arrival, as long as there are blocks for all tokens they
+//!    have. None overtakes another, so running sequences came before all waiting ones.
+//! 3. **Plan.** Each running answer reads its one new token. What is left of the token budget goes to prompts
+//!    in order of arrival, in chunks, so that a long prompt does not stall the answers. A prompt whose next
+//!    block another is computing in this very pass waits for it and then shares it.
+//!
+//! The earliest request is always in the plan: nobody starves, provided it fits into the cache alone, which the
+//! engine checks on submission.
+
+use std::collections::VecDeque;
+
+use crate::blocks::{BlockPool, BlockTable};
+use crate::{BLOCK_LEN, Chunk, EngineConfig, RequestId, Wants};
+
+/// A prompt and its answer so far.
+pub(crate) struct Sequence {
+    pub(crate) id: RequestId,
+    /// Prompt, then answer.
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) n_prompt: usize,
+    /// Tokens of the prompt found in the cache.
+    pub(crate) n_cached: usize,
+    /// The first so many tokens have their keys and values in the cache.
+    n_computed: usize,
+    was_preempted: bool,
+    table: BlockTable,
+}
+
+impl Sequence {
+    fn n_pending(&self) -> usize {
+        self.tokens.len() - self.n_computed
+    }
+
+    /// Skips what is cached.
+    fn adopt(&mut self) {
+        let n_filled = self.table.adopt(&self.tokens);
+        if n_filled > self.n_computed {
+            if !self.was_preempted {
+                // A pre-empted request finds its own work again, which is not to be counted.
+                self.n_cached += n_filled - self.n_computed;
+            }
+            self.n_computed = n_filled;
+        }
+    }
+
+    /// Starts over, without blocks.
+    fn give_up_blocks(&mut self, pool: &BlockPool) {
+        self.table = pool.table();
+        self.n_computed = 0;
+        if !self.was_preempted {
+            self.n_cached = 0;
+        }
+    }
+
+    /// End of the block that the next token to compute lies in.
+    fn next_block_end(&self) -> usize {
+        (self.n_computed / BLOCK_LEN + 1) * BLOCK_LEN
+    }
+
+    /// Whether `self` will, after `n_tokens` more, have computed what `other` would compute next.
+    fn computes_for(&self, other: &Self, n_tokens: usize) -> bool {
+        let end = other.next_block_end();
+        end < other.tokens.len()
+            && end <= self.n_computed + n_tokens
+            && self.tokens[..end] == other.tokens[..end]
+    }
+}
+
+/// What one forward pass computes: for each entry the next tokens of one running sequence.
+pub(crate) type Plan = Vec<Planned>;
+
+/// The next `n_tokens` of the running sequence `idx`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Planned {
+    idx: usize,
+    n_tokens: usize,
+}
+
+pub(crate) struct Scheduler {
+    config: EngineConfig,
+    pool: BlockPool,
+    /// In order of arrival, all later than the running ones.
+    waiting: VecDeque<Sequence>,
+    /// In order of arrival.
+    running: Vec<Sequence>,
+}
+
+impl Scheduler {
+    pub(crate) fn new(config: EngineConfig, n_blocks: usize) -> Self {
+        let pool = BlockPool::new(n_blocks, config.prefix_cache);
+        Self { config, pool, waiting: VecDeque::new(), running: Vec::new() }
+    }
+
+    /// Queues a prompt. Ids must come in ascending order.
+    pub(crate) fn add(&mut self, id: RequestId, prompt: Vec<u32>) {
+        let n_prompt = prompt.len();
+        let table = self.pool.table();
+        self.waiting.push_back(Sequence {
+            id,
+            tokens: prompt,
+            n_prompt,
+            n_cached: 0,
+            n_computed: 0,
+            was_preempted: false,
+            table,
+        });
+    }
+
+    /// Takes a request out, wherever it is; its blocks go when it is dropped.
+    pub(crate) fn remove(&mut self, id: RequestId) -> Option<Sequence> {
+        if let Some(idx) = self.running.iter().position(|s| s.id == id) {
+            return Some(self.running.remove(idx));
+        }
+        let idx = self.waiting.iter().position(|s| s.id == id)?;
+        self.waiting.remove(idx)
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Plans the next forward pass; empty only if idle.
+    pub(crate) fn schedule(&mut self) -> Plan {
+        self.grow();
+        self.admit();
+        self.plan()
+    }
+
+    /// The plan as the network wants it, in the plan's order. The last token's logits are wanted of every
+    /// sequence that has no token left to read.
+    pub(crate) fn chunks(&self, plan: &Plan) -> Vec<Chunk<'_>> {
+        let chunk = |planned: &Planned| {
+            let seq = &self.running[planned.idx];
+            let end = seq.n_computed + planned.n_tokens;
+            let wants = if end == seq.tokens.len() { Wants::Last } else { Wants::Nothing };
+            let (tokens, pos) = (&seq.tokens[seq.n_computed..end], seq.n_computed);
+            Chunk { tokens, pos, blocks: seq.table.ids(), wants }
+        };
+        plan.iter().map(chunk).collect()
+    }
+
+    /// The sequences whose logits `chunks` asks for, in its order.
+    pub(crate) fn wanting<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = &'a Sequence> {
+        let reads_all = |p: &&Planned| self.running[p.idx].n_pending() == p.n_tokens;
+        plan.iter().filter(reads_all).map(|p| &self.running[p.idx])
+    }
+
+    /// Records that `plan` was computed.
+    pub(crate) fn commit(&mut self, plan: &Plan) {
+        for planned in plan {
+            let seq = &mut self.running[planned.idx];
+            seq.n_computed += planned.n_tokens;
+            seq.table.publish(&seq.tokens[..seq.n_computed]);
+        }
+    }
+
+    /// Appends a token to a running sequence and returns its length.
+    pub(crate) fn push(&mut self, id: RequestId, token: u32) -> usize {
+        let idx = self.running.binary_search_by_key(&id, |s| s.id).expect("only running ones grow");
+        let tokens = &mut self.running[idx].tokens;
+        tokens.push(token);
+        tokens.len()
+    }
+
+    fn grow(&mut self) {
+        let mut idx = 0;
+        while idx < self.running.len() {
+            let seq = &mut self.running[idx];
+            if seq.table.grow(seq.tokens.len()) {
+                idx += 1;
+            } else {
+                self.preempt_last();
+            }
+        }
+    }
+
+    fn preempt_last(&mut self) {
+        let Some(mut seq) = self.running.pop() else { return };
+        seq.was_preempted = true;
+        seq.give_up_blocks(&self.pool);
+        self.waiting.push_front(seq);
+    }
+
+    fn admit(&mut self) {
+        while self.running.len() < self.config.max_seqs {
+            let Some(seq) = self.waiting.front_mut() else { return };
+            seq.adopt();
+            if !seq.table.grow(seq.tokens.len()) {
+                // What waits holds nothing, or those that run could not go on.
+                seq.give_up_blocks(&self.pool);
+                return;
+            }
+            self.running.extend(self.waiting.pop_front());
+        }
+    }
+
+    fn plan(&mut self) -> Plan {
+        let answers = (0..self.running.len()).filter(|&idx| self.running[idx].n_pending() == 1);
+        let mut plan: Plan = answers.map(|idx| Planned { idx, n_tokens: 1 }).collect();
+        let mut budget = self.config.max_batch_tokens - plan.len();
+        for idx in 0..self.running.len() {
+            if budget == 0 {
+                break;
+            }
+            if self.running[idx].n_pending() == 1 {
+                continue;
+            }
+            self.running[idx].adopt();
+            if self.waits_for_block(&plan, idx) {
+                continue;
+            }
+            let n_tokens = self.running[idx].n_pending().min(budget);
+            plan.push(Planned { idx, n_tokens });
+            budget -= n_tokens;
+        }
+        plan
+    }
+
+    /// Whether the plan computes the block that the running sequence `idx` needs next.
+    fn waits_for_block(&self, plan: &Plan, idx: usize) -> bool {
+        let seq = &self.running[idx];
+        self.config.prefix_cache
+            && plan.iter().any(|p| self.running[p.idx].computes_for(seq, p.n_tokens))
+    }
+
+    /// Checks the queues and the blocks, and that the requests are `ids`.
+    ///
+    /// # Panics
+    /// If they do not balance.
+    pub(crate) fn check(&self, ids: impl Iterator<Item = RequestId>) {
+        let all = || self.running.iter().chain(&self.waiting);
+        assert!(ids.eq(all().map(|seq| seq.id)), "requests and sequences differ");
+        assert!(all().is_sorted_by(|a, b| a.id < b.id), "not in order of arrival");
+        assert!(self.running.len() <= self.config.max_seqs, "too many running");
+        for seq in all() {
+            assert!(seq.n_computed < seq.tokens.len(), "{:?} has nothing to read", seq.id);
+            assert!(seq.n_computed <= seq.table.ids().len() * BLOCK_LEN, "{:?} overflows", seq.id);
+        }
+        self.pool.check(all().map(|seq| &seq.table));
+    }
+}
+
+#[cfg(test)]
+#[path = "scheduler_tests.rs"]
+mod tests;
