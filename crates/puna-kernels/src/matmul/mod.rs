@@ -11,6 +11,10 @@ mod formats;
 mod formats_k;
 mod quant;
 mod rows;
+#[cfg(target_arch = "x86_64")]
+mod rows_avx2;
+#[cfg(target_arch = "x86_64")]
+mod rows_avx512;
 mod rows_scalar;
 #[cfg(test)]
 mod tests;

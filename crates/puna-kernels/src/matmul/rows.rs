@@ -102,6 +102,17 @@ pub(crate) trait Rows: Copy {
 
 /// Compiles and runs `job` for the instruction set of `token`.
 pub(crate) fn dispatch<J: Job>(token: Token, job: J) {
-    let _ = token;
-    crate::isa::Scalar.compile(job);
+    match token {
+        Token::Scalar(t) => t.compile(job),
+        #[cfg(target_arch = "x86_64")]
+        Token::Avx2(t) => t.compile(job),
+        #[cfg(target_arch = "x86_64")]
+        Token::Avx512(t) => t.compile(job),
+        #[cfg(target_arch = "x86_64")]
+        Token::Avx512Vnni(t) => t.compile(job),
+        #[cfg(target_arch = "aarch64")]
+        Token::Neon(t) => t.compile(job),
+        #[cfg(target_arch = "aarch64")]
+        Token::NeonDot(t) => t.compile(job),
+    }
 }
