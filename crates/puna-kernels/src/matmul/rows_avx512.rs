@@ -232,7 +232,7 @@ macro_rules! rows {
                 $acc: &mut [Self::I; NT],
             ) {
                 // SAFETY: `self` proves the features.
-                unsafe { $dots }
+                unsafe { $dots };
             }
 
             #[inline(always)]
