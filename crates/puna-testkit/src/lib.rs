@@ -6,7 +6,9 @@
 mod bounds;
 mod golden;
 mod paths;
+mod tiny;
 
 pub use bounds::{U_F32, assert_dot_within, assert_within_peak, dot_f64, gamma};
 pub use golden::{Golden, GreedyCase};
 pub use paths::{shared_data, testdata, workspace_root};
+pub use tiny::{TinySource, random_blocks, tiny_config};
