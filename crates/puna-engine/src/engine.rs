@@ -151,13 +151,11 @@ impl<F: Forward> Engine<F> {
             let over = n_prompt + 1 - context;
             return Err(SubmitError::PromptTooLong { n_prompt, context, over });
         }
-        if let Some(found @ 0) = request.max_new_tokens {
-            let (name, min, max) = ("max_new_tokens", 1, usize::MAX);
-            return Err(SubmitError::BadCount { name, min, max, found });
+        if request.max_new_tokens == Some(0) {
+            return Err(SubmitError::NothingWanted);
         }
         if let Some(found) = request.n_logprobs.filter(|&n| n > vocab_size) {
-            let (name, min, max) = ("n_logprobs", 0, vocab_size);
-            return Err(SubmitError::BadCount { name, min, max, found });
+            return Err(SubmitError::TooManyLogprobs { vocab_size, found });
         }
         if request.max_new_tokens.is_some() {
             let wanted = self.wanted_len(&request.prompt, request.max_new_tokens);

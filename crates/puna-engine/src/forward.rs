@@ -1,7 +1,7 @@
 //! The engine's view of a network.
 
 /// Positions in one block of the KV cache.
-pub const BLOCK_LEN: usize = 32;
+pub const BLOCK_LEN: usize = puna_kernels::KV_BLOCK_LEN;
 
 /// Which rows of a chunk are to come out of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -231,15 +231,14 @@ pub enum SubmitError {
         /// Blocks there are.
         n_blocks: usize,
     },
-    /// A count outside its range.
-    #[error("{name}: expected {min} to {max}, found {found}")]
-    BadCount {
-        /// The field of [`Request`].
-        name: &'static str,
-        /// Smallest value.
-        min: usize,
-        /// Largest value.
-        max: usize,
+    /// An answer of no tokens.
+    #[error("max_new_tokens: expected at least 1, found 0")]
+    NothingWanted,
+    /// More alternatives than tokens.
+    #[error("n_logprobs: expected at most {vocab_size}, the vocabulary, found {found}")]
+    TooManyLogprobs {
+        /// Number of tokens.
+        vocab_size: usize,
         /// The value given.
         found: usize,
     },

@@ -89,9 +89,8 @@ fn has_penalties(s: &Sampling) -> bool {
     s.repetition_penalty != 1.0 || s.presence_penalty != 0.0 || s.frequency_penalty != 0.0
 }
 
-/// The tokens that temperature, top-k, top-p and min-p leave, with weights relative to the most probable: in
-/// descending order if top-k or top-p is set, else in order of id. At least one; all weights positive but
-/// for those that underflow within top-k.
+/// The tokens that temperature, top-k, top-p and min-p leave, at least one, with weights relative to the most
+/// probable. Their order is a function of logits and settings, no more.
 fn filter(s: &Sampling, logits: &[f32], max: f32, buffer: &mut Vec<f32>) -> Vec<Candidate> {
     let top_p = f64::from(s.top_p);
     let mut kept = Vec::new();
@@ -109,7 +108,7 @@ fn filter(s: &Sampling, logits: &[f32], max: f32, buffer: &mut Vec<f32>) -> Vec<
         if top_p < 1.0 {
             kept = nucleus(buffer, top_p * sum(buffer));
         } else {
-            collect_above(buffer, 0.0, &mut kept);
+            collect_above(buffer, s.min_p.next_down().max(0.0), &mut kept);
         }
     }
     if s.min_p > 0.0 {

@@ -15,12 +15,11 @@ fn draw(sampling: &Sampling, logits: &[f32], pos: usize) -> Result<u32, Failure>
     drawn.map(|(token, _)| token)
 }
 
-/// Ids that filters leave, with probabilities.
-fn left(sampling: &Sampling, logits: &[f32]) -> Vec<(u32, f64)> {
+/// Ids that filters leave.
+fn left(sampling: &Sampling, logits: &[f32]) -> Vec<u32> {
     let (_, max) = argmax(logits).unwrap();
     let kept = filter(sampling, logits, max, &mut Vec::new());
-    let total = total(&kept);
-    kept.iter().map(|&(id, w)| (id, f64::from(w) / total)).collect()
+    kept.iter().map(|&(id, _)| id).collect()
 }
 
 /// Whether draws at 20,000 positions have the frequencies `expected`: chi-square within five standard deviations of
@@ -81,8 +80,8 @@ fn filters_leave_the_right_tokens() {
     let ties = [1.0; 6];
     let base = Sampling::default;
     let cases: &[(&str, Sampling, &[f32], &[u32])] = &[
-        ("nothing set: order of ids", base(), &x, &[0, 1, 2, 3, 4]),
-        ("top-k sorts", Sampling { top_k: 3, ..base() }, &x, &[1, 3, 4]),
+        ("nothing set", base(), &x, &[0, 1, 2, 3, 4]),
+        ("top-k", Sampling { top_k: 3, ..base() }, &x, &[1, 3, 4]),
         ("top-k of all", Sampling { top_k: 5, ..base() }, &x, &[0, 1, 2, 3, 4]),
         ("top-k beyond all", Sampling { top_k: 50, ..base() }, &x, &[0, 1, 2, 3, 4]),
         ("top-k takes the lower of equals", Sampling { top_k: 2, ..base() }, &ties, &[0, 1]),
@@ -104,7 +103,8 @@ fn filters_leave_the_right_tokens() {
         ("zero probability is never left", base(), &[0.0, f32::NEG_INFINITY, -200.0, 0.0], &[0, 3]),
     ];
     for (name, sampling, logits, expected) in cases {
-        let ids: Vec<u32> = left(sampling, logits).iter().map(|c| c.0).collect();
+        let mut ids = left(sampling, logits);
+        ids.sort_unstable();
         assert_eq!(ids, *expected, "{name}");
     }
 }

@@ -183,10 +183,17 @@ proptest! {
                 Act::Cancel(_) => {}
                 Act::Step => {
                     let earliest = world.open.keys().next().copied();
+                    world.scheduler.grow();
+                    let running = world.scheduler.running.iter();
+                    let answers: Vec<_> =
+                        running.filter(|s| s.n_pending() == 1).map(|s| s.id).collect();
                     let computed = world.step();
                     let n_tokens: usize = computed.iter().map(|c| c.2).sum();
                     prop_assert!(n_tokens <= max_batch_tokens);
                     prop_assert!(computed.iter().all(|c| c.2 > 0));
+                    for id in answers {
+                        prop_assert!(computed.iter().any(|c| c.0 == id), "{:?} paused", id);
+                    }
                     prop_assert!(earliest.is_none_or(|id| computed.iter().any(|c| c.0 == id)));
                     if i >= n_acts && world.open.is_empty() {
                         break;

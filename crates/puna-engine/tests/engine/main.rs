@@ -1,0 +1,5 @@
+//! The engine over a pretended network.
+
+mod company;
+mod fake;
+mod requests;
