@@ -59,9 +59,9 @@ pub struct Checkpoint {
     pub chat_template: Option<String>,
     /// Everything else that the files state, in their own words.
     pub metadata: Vec<(String, String)>,
-    /// Token that begins a text.
+    /// Token that begins a text; 1, as in every Llama 2, where the form has no place to say.
     pub bos_id: Option<u32>,
-    /// Tokens that end a text.
+    /// Tokens that end a text; 2 where the form has no place to say.
     pub eos_ids: Vec<u32>,
     /// Tensors that were left out because a network of this family computes them itself.
     pub ignored: Vec<String>,

@@ -13,7 +13,7 @@ use crate::map::{DataFile, read_small};
 use crate::weights::{Bytes, Stored};
 
 /// Bytes of an index file; that of the largest Llama 2 has 70,000.
-pub const MAX_INDEX_BYTES: u64 = 1 << 24;
+pub const MAX_INDEX_BYTES: u64 = 1 << 22;
 
 /// A tensor of a safetensors file or a PyTorch archive.
 #[derive(Debug)]
@@ -25,9 +25,18 @@ pub(crate) struct Listed {
     pub(crate) data: SharedBytes,
 }
 
+/// A tensor of a type that weights have, in one piece.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) file: Arc<DataFile>,
+    pub(crate) name: String,
+    pub(crate) info: TensorInfo,
+    pub(crate) data: SharedBytes,
+}
+
 impl Listed {
     /// The tensor as the network may have it.
-    pub(crate) fn into_stored(self, file: &Arc<DataFile>) -> Result<Stored, FormatError> {
+    pub(crate) fn into_piece(self, file: &Arc<DataFile>) -> Result<Piece, FormatError> {
         let Self { name, dtype, shape, data } = self;
         let dtype = dtype.map_err(|found| {
             let what = format!("type of tensor {name}");
@@ -38,7 +47,14 @@ impl Listed {
             let expected = format!("bytes for type {dtype}, shape {:?}", info.shape);
             return Err(FormatError::tensor(&file.name, name, expected, data.len()));
         }
-        Ok(Stored { file: Arc::clone(file), name, info, bytes: Bytes::View(data) })
+        Ok(Piece { file: Arc::clone(file), name, info, data })
+    }
+}
+
+impl Piece {
+    pub(crate) fn into_stored(self) -> Stored {
+        let Self { file, name, info, data } = self;
+        Stored { file, name, info, bytes: Bytes::View(data) }
     }
 }
 
@@ -87,6 +103,15 @@ impl Index {
         }
         Ok(index)
     }
+
+    pub(crate) fn open(path: &Path) -> Result<Self, FormatError> {
+        Self::parse(&path.display().to_string(), &read_small(path, MAX_INDEX_BYTES)?)
+    }
+
+    /// Whether a tensor is in the file of this name.
+    pub(crate) fn lists(&self, file: &str) -> bool {
+        self.weight_map.values().any(|listed| listed == file)
+    }
 }
 
 /// Whether a name from a file stays in its folder, on every system.
@@ -96,7 +121,7 @@ fn is_plain_name(name: &str) -> bool {
 
 /// Opens every file that an index names, and checks that each tensor is where it says.
 pub(crate) fn open_index(path: &Path, parse: Parse) -> Result<Vec<Shard>, FormatError> {
-    let index = Index::parse(&path.display().to_string(), &read_small(path, MAX_INDEX_BYTES)?)?;
+    let index = Index::open(path)?;
     let names: BTreeSet<&String> = index.weight_map.values().collect();
     let folder = path.parent().unwrap_or(Path::new(""));
     for name in &names {

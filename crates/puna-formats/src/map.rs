@@ -26,11 +26,12 @@ impl DataFile {
     pub(crate) fn open(path: &Path) -> Result<Arc<Self>, FormatError> {
         let name = path.display().to_string();
         let io = |source| FormatError::io(&name, source);
-        let handle = File::open(path).map_err(io)?;
-        let metadata = handle.metadata().map_err(io)?;
-        if !metadata.is_file() {
+        // Asked before opening: to open a pipe would wait for someone to write into it.
+        if !std::fs::metadata(path).map_err(io)?.is_file() {
             return Err(FormatError::not_a_model(&name, "not a regular file", "give a file"));
         }
+        let handle = File::open(path).map_err(io)?;
+        let metadata = handle.metadata().map_err(io)?;
         let bytes = if metadata.len() == 0 {
             SharedBytes::new(Vec::new())
         } else {

@@ -68,37 +68,37 @@ fn open_beside(path: &Path, parse: Parse) -> Result<Checkpoint, FormatError> {
     Err(FormatError::not_a_model(path.display(), "weights without a configuration", hint))
 }
 
-/// Opens a folder. One that is a Hugging Face model and one of Meta's at once is taken as the former.
+/// Opens a folder. One that is a Hugging Face model and one of Meta's at once is taken as the former; a GGUF
+/// file counts where there are no other weights. What is half there is opened too, to say what is missing.
 pub(crate) fn open_folder(folder: &Path) -> Result<Checkpoint, FormatError> {
     let has = |name| folder.join(name).exists();
-    let (config, params) = (has(hf::CONFIG), has(meta::PARAMS));
-    if config && (hf::has_weights(folder) || !params) {
+    let (hf_weights, meta_weights) = (hf::has_weights(folder), meta::has_weights(folder));
+    if has(hf::CONFIG) && hf_weights {
         return hf::open(folder, None);
     }
-    if params {
+    if has(meta::PARAMS) && meta_weights {
         return meta::open(folder);
     }
     let models = gguf_models(folder)?;
-    match &models[..] {
-        [model] => open_file(model),
-        [] if hf::has_weights(folder) => {
-            let reason = "the weights of a Hugging Face model are there";
-            Err(FormatError::missing(folder.display(), hf::CONFIG, reason))
-        }
-        [] if meta::has_weights(folder) => {
-            let reason = "the weights of one of Meta's models are there";
-            Err(FormatError::missing(folder.display(), meta::PARAMS, reason))
-        }
-        [] => {
-            Err(FormatError::not_a_model(folder.display(), "a folder without a model in it", HINT))
-        }
-        several => {
-            let names: Vec<_> =
-                several.iter().filter_map(|path| path.file_name()?.to_str()).collect();
-            let found = format!("a folder with {} models in it", several.len());
-            let hint = format!("give one of {}", names.join(", "));
-            Err(FormatError::not_a_model(folder.display(), found, hint))
-        }
+    if let [model] = &models[..] {
+        return open_file(model);
+    }
+    let missing = |name, reason| Err(FormatError::missing(folder.display(), name, reason));
+    if !models.is_empty() {
+        let names: Vec<_> = models.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+        let found = format!("a folder with {} models in it", models.len());
+        let hint = format!("give one of {}", names.join(", "));
+        Err(FormatError::not_a_model(folder.display(), found, hint))
+    } else if hf_weights {
+        missing(hf::CONFIG, "the weights of a Hugging Face model are there")
+    } else if meta_weights {
+        missing(meta::PARAMS, "the weights of one of Meta's models are there")
+    } else if has(hf::CONFIG) {
+        hf::open(folder, None)
+    } else if has(meta::PARAMS) {
+        meta::open(folder)
+    } else {
+        Err(FormatError::not_a_model(folder.display(), "a folder without a model in it", HINT))
     }
 }
 

@@ -274,6 +274,8 @@ fn a_folder_of_several_gguf_models() {
         std::fs::copy(testdata("models/mha/gguf/q8_0.gguf"), folder.path().join(name)).unwrap();
     };
     copy("a.gguf");
+    std::fs::copy(testdata("models/mha/hf/config.json"), folder.path().join("config.json"))
+        .unwrap();
     assert!(puna_formats::open(folder.path()).is_ok());
     copy("b.gguf");
     check_path("a folder with 2 models in it; give one of a.gguf, b.gguf", folder.path());

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::config::{MAX_CONFIG_BYTES, config};
 use super::names;
 use crate::json::{Fields, brief};
-use crate::listed::{Parse, Shard, open_index};
+use crate::listed::{Index, Parse, Shard, open_index};
 use crate::map::read_small;
 use crate::weights::{Bytes, Collection, Weights};
 use crate::{Checkpoint, Form, FormatError, safetensors, torch};
@@ -88,13 +88,11 @@ fn open_path(path: PathBuf, parse: Parse) -> Result<Vec<Shard>, FormatError> {
 }
 
 fn open_named(folder: &Path, path: &Path, parse: Parse) -> Result<Vec<Shard>, FormatError> {
-    for (name, _) in WEIGHTS.iter().filter(|(name, _)| name.ends_with(".json")) {
-        let index = folder.join(name);
-        if index.exists() {
-            let shards = open_index(&index, parse)?;
-            if shards.iter().any(|shard| shard.path.file_name() == path.file_name()) {
-                return Ok(shards);
-            }
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    for (index, parse) in WEIGHTS.into_iter().filter(|(name, _)| name.ends_with(".json")) {
+        let index = folder.join(index);
+        if index.exists() && Index::open(&index)?.lists(name) {
+            return open_index(&index, parse);
         }
     }
     open_path(path.to_owned(), parse)
@@ -107,7 +105,7 @@ fn collect(shards: Vec<Shard>) -> Result<(Collection, Vec<String>), FormatError>
     for Shard { file, tensors: listed, .. } in shards {
         for tensor in listed {
             match names::id(&tensor.name) {
-                Some(id) => tensors.add(id, tensor.into_stored(&file)?)?,
+                Some(id) => tensors.add(id, tensor.into_piece(&file)?.into_stored())?,
                 None if names::is_derived(&tensor.name) => ignored.push(tensor.name),
                 None => {
                     let expected = "a tensor of a Llama 2 network";

@@ -11,9 +11,9 @@ use super::names;
 use super::params::{config, dim};
 use crate::hf::MAX_CONFIG_BYTES;
 use crate::json::{Fields, brief};
-use crate::listed::Shard;
+use crate::listed::{Piece, Shard};
 use crate::map::read_small;
-use crate::weights::{Collection, Stored, Weights};
+use crate::weights::{Collection, Weights};
 use crate::{Checkpoint, Form, FormatError, torch};
 
 /// The file that makes a folder one of this form.
@@ -93,7 +93,7 @@ fn complete(folder: &Path, shards: BTreeMap<usize, PathBuf>) -> Result<Vec<PathB
     Ok(shards.into_values().collect())
 }
 
-type Parts = BTreeMap<WeightId, Vec<Stored>>;
+type Parts = BTreeMap<WeightId, Vec<Piece>>;
 
 /// The parts of every tensor in the order of the files, and the names of what was left out.
 fn collect(files: &[PathBuf]) -> Result<(Parts, Vec<String>), FormatError> {
@@ -104,8 +104,8 @@ fn collect(files: &[PathBuf]) -> Result<(Parts, Vec<String>), FormatError> {
         for tensor in shard.tensors {
             match names::id(&tensor.name) {
                 Some(id) => {
-                    let stored = tensor.into_stored(&shard.file)?;
-                    parts.entry(id).or_default().push(stored);
+                    let piece = tensor.into_piece(&shard.file)?;
+                    parts.entry(id).or_default().push(piece);
                 }
                 None if names::is_derived(&tensor.name) => {
                     if idx == 0 {
@@ -123,7 +123,7 @@ fn collect(files: &[PathBuf]) -> Result<(Parts, Vec<String>), FormatError> {
 }
 
 /// Every file must have its part of every tensor.
-fn check_count(id: WeightId, parts: &[Stored], n_files: usize) -> Result<(), FormatError> {
+fn check_count(id: WeightId, parts: &[Piece], n_files: usize) -> Result<(), FormatError> {
     if parts.len() == n_files {
         return Ok(());
     }
