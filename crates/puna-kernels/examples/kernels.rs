@@ -25,14 +25,14 @@ fn main() {
     let empty = best_secs(200_000, || cpu.pool().run(n_threads, &|i| _ = black_box(i)));
     println!("pool: {:.0} ns for an operation without work", empty * 1e9);
 
-    // (what, N, K, H, tokens, cached before)
+    // (what, N, K, H, tokens, cached before). Short runs, so that some are undisturbed on a busy machine.
     let cases = [
-        ("1.1B prefill 512", 32, 4, 64, 512, 0),
-        ("1.1B prefill 512 after 2048", 32, 4, 64, 512, 2048),
-        ("7B prefill 512 after 2048", 32, 32, 128, 512, 2048),
-        ("1.1B decode after 2048", 32, 4, 64, 1, 2048),
-        ("7B decode after 2048", 32, 32, 128, 1, 2048),
-        ("110M decode after 512", 12, 12, 64, 1, 512),
+        ("32 heads of 64 on 4, prefill 16 after 0", 32, 4, 64, 16, 0),
+        ("32 heads of 64 on 4, prefill 16 after 2048", 32, 4, 64, 16, 2048),
+        ("4 heads of 128, prefill 64 after 512", 4, 4, 128, 64, 512),
+        ("32 heads of 64 on 4, decode after 2048", 32, 4, 64, 1, 2048),
+        ("32 heads of 128, decode after 2048", 32, 32, 128, 1, 2048),
+        ("12 heads of 64, decode after 512", 12, 12, 64, 1, 512),
     ];
     for kv_type in [KvType::F16, KvType::Q8_0] {
         for (what, n_heads, n_kv_heads, head_dim, n_tokens, pos) in cases {
@@ -49,15 +49,14 @@ fn measure(cpu: &Cpu, what: &str, layout: KvLayout, n_heads: usize, n_tokens: us
     let mut v = k.clone();
     let rows = values(n * layout.n_kv_heads * layout.head_dim);
     let all = Span { first_row: 0, n_tokens: n, pos: 0, blocks: &blocks };
-    let store = best_secs(3, || {
+    let store = best_secs(5, || {
         kv_store(cpu, LayerKvMut { layout, k: &mut k, v: &mut v }, &rows, &rows, &[all]);
     });
 
     let q = values(n_tokens * n_heads * layout.head_dim);
     let mut out = vec![0.0; q.len()];
     let span = Span { first_row: 0, n_tokens, pos, blocks: &blocks };
-    let rounds = if n_tokens == 1 { 200 } else { 5 };
-    let secs = best_secs(rounds, || {
+    let secs = best_secs(200, || {
         attention(cpu, &q, n_heads, LayerKv { layout, k: &k, v: &v }, &[span], 0.125, &mut out);
     });
     let n_pairs: usize = (pos + 1..=n).sum();

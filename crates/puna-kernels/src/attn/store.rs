@@ -15,7 +15,7 @@ const MIN_SHARED: usize = 16 * 1024;
 /// Stores the keys and values (`[T, K, H]` each) of the spans' tokens in their places of the cache.
 ///
 /// Rounding is to nearest, ties to even. `q8_0` is ggml's: per 32 elements the scale `d = max|x| / 127`, kept
-/// in f16, and `round(x / d)`, ties away from zero, dividing by the scale before it is rounded.
+/// in f16, and `round(x / d)`, dividing by the scale before it is rounded.
 ///
 /// # Panics
 /// When the rows are not whole, or a span leaves the batch, its block table or the cache.
@@ -120,12 +120,14 @@ impl Place {
 
 /// One block of `q8_0`; a short piece is filled up with zeros.
 fn quantize(piece: &[f32]) -> (f16, [i8; PIECE_LEN]) {
+    // Adding 1.5·2²³ leaves an integer in the low bits, rounded to nearest, ties to even.
+    const SHIFT: f32 = 12_582_912.0;
     let peak = piece.iter().fold(0f32, |peak, x| peak.max(x.abs()));
     let scale = peak / 127.0;
     let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
     let mut quants = [0; PIECE_LEN];
     for (q, x) in quants.iter_mut().zip(piece) {
-        *q = (x * inverse).round() as i8;
+        *q = (x * inverse + SHIFT).to_bits() as i8;
     }
     (f16::from_f32(scale), quants)
 }

@@ -129,7 +129,10 @@ fn round_rows(kv_type: KvType, head_dim: usize, rows: &[f32]) -> Vec<f32> {
 fn round_q8_0(block: &[f32]) -> Vec<f32> {
     let d = block.iter().fold(0f32, |m, x| m.max(x.abs())) / 127.0;
     let stored = f16::from_f32(d).to_f32();
-    block.iter().map(|x| if d == 0.0 { 0.0 } else { (x * (1.0 / d)).round() * stored }).collect()
+    block
+        .iter()
+        .map(|x| if d == 0.0 { 0.0 } else { (x * (1.0 / d)).round_ties_even() * stored })
+        .collect()
 }
 
 #[test]

@@ -22,8 +22,9 @@ pub(super) fn read_keys<S: Simd>(simd: S, layout: &KvLayout, tile: &[u8], out: &
                     read_f16(simd, &scales[h / SCALED_LEN * 2 * KV_BLOCK_LEN..], &mut scale);
                 }
                 let elements = &elements[h * KV_BLOCK_LEN..][..KV_BLOCK_LEN];
-                for ((out, &q), d) in out.iter_mut().zip(elements).zip(&scale) {
-                    *out = f32::from(q as i8) * d;
+                for i in (0..KV_BLOCK_LEN).step_by(S::LANES) {
+                    let d = simd.load(&scale[i..]);
+                    simd.store(simd.mul(simd.load_i8(&elements[i..]), d), &mut out[i..]);
                 }
             }
         }
@@ -53,9 +54,9 @@ pub(super) fn read_values<S: Simd>(
         for ((out, elements), scales) in rows.zip(elements.chunks_exact(width)).zip(scales) {
             let pieces = out[..head_dim].chunks_mut(SCALED_LEN);
             for ((out, q), d) in pieces.zip(elements.chunks(SCALED_LEN)).zip(scales) {
-                let d = f16::from_le_bytes(*d).to_f32();
-                for (out, &q) in out.iter_mut().zip(q) {
-                    *out = f32::from(q as i8) * d;
+                let d = simd.splat(f16::from_le_bytes(*d).to_f32());
+                for (out, q) in out.chunks_mut(S::LANES).zip(q.chunks_exact(S::LANES)) {
+                    simd.store_partial(simd.mul(simd.load_i8(q), d), out);
                 }
             }
         }

@@ -100,6 +100,13 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn load_i8(self, bytes: &[u8]) -> __m256 {
+        assert!(bytes.len() >= 8);
+        // SAFETY: `self` proves the features; 8 bytes were just asserted.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(bytes.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
     fn store(self, v: __m256, out: &mut [f32]) {
         assert!(out.len() >= 8);
         // SAFETY: `self` proves the features; 8 elements were just asserted.
@@ -158,6 +165,12 @@ impl Simd for Avx2 {
     fn round(self, v: __m256) -> __m256 {
         // SAFETY: `self` proves the features.
         unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v) }
+    }
+
+    #[inline(always)]
+    fn zero_below(self, v: __m256, x: __m256, limit: f32) -> __m256 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm256_and_ps(v, _mm256_cmp_ps::<_CMP_NLT_UQ>(x, _mm256_set1_ps(limit))) }
     }
 
     #[inline(always)]

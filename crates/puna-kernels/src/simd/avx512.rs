@@ -69,6 +69,13 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn load_i8(self, bytes: &[u8]) -> __m512 {
+        assert!(bytes.len() >= 16);
+        // SAFETY: `self` proves the features; 16 bytes were just asserted.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(bytes.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
     fn store(self, v: __m512, out: &mut [f32]) {
         assert!(out.len() >= 16);
         // SAFETY: `self` proves the features; 16 elements were just asserted.
@@ -127,6 +134,15 @@ impl Simd for Avx512 {
     fn round(self, v: __m512) -> __m512 {
         // SAFETY: `self` proves the features.
         unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v) }
+    }
+
+    #[inline(always)]
+    fn zero_below(self, v: __m512, x: __m512, limit: f32) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let keep = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(limit));
+            _mm512_maskz_mov_ps(keep, v)
+        }
     }
 
     #[inline(always)]

@@ -58,6 +58,8 @@ pub trait Simd: Copy + Send + Sync {
     fn load_bf16(self, bytes: &[u8]) -> Self::F32;
     /// The same of f32.
     fn load_f32(self, bytes: &[u8]) -> Self::F32;
+    /// `LANES` signed bytes from the front of `bytes`.
+    fn load_i8(self, bytes: &[u8]) -> Self::F32;
     /// Writes the first `LANES` elements of `out`. Panics when there are fewer.
     fn store(self, v: Self::F32, out: &mut [f32]);
     /// Writes the elements that `out` has, at most `LANES`.
@@ -79,6 +81,8 @@ pub trait Simd: Copy + Send + Sync {
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// The nearest integer, ties to even, of values within ±2²²; a NaN stays.
     fn round(self, v: Self::F32) -> Self::F32;
+    /// `v` where `x ≥ limit` or `x` is a NaN, else zero.
+    fn zero_below(self, v: Self::F32, x: Self::F32, limit: f32) -> Self::F32;
     /// `v · 2ⁿ` for normal `v` and integers `n` within ±250 given as floats, rounded once.
     fn mul_exp2(self, v: Self::F32, n: Self::F32) -> Self::F32;
 

@@ -86,6 +86,17 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn load_i8(self, bytes: &[u8]) -> float32x4_t {
+        let (first, _) = bytes.split_first_chunk::<4>().expect("4 bytes");
+        let pair = [u32::from_le_bytes(*first), 0];
+        // SAFETY: `self` proves the features; `pair` has the 8 bytes that are read.
+        unsafe {
+            let bytes = vreinterpret_s8_u32(vld1_u32(pair.as_ptr()));
+            vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))))
+        }
+    }
+
+    #[inline(always)]
     fn store(self, v: float32x4_t, out: &mut [f32]) {
         assert!(out.len() >= 4);
         // SAFETY: `self` proves the features; 4 elements were just asserted.
@@ -146,6 +157,15 @@ impl Simd for Neon {
     fn round(self, v: float32x4_t) -> float32x4_t {
         // SAFETY: `self` proves the features.
         unsafe { vrndnq_f32(v) }
+    }
+
+    #[inline(always)]
+    fn zero_below(self, v: float32x4_t, x: float32x4_t, limit: f32) -> float32x4_t {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let drop = vcltq_f32(x, vdupq_n_f32(limit));
+            vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(v), drop))
+        }
     }
 
     #[inline(always)]

@@ -56,6 +56,11 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn load_i8(self, bytes: &[u8]) -> Self::F32 {
+        std::array::from_fn(|i| f32::from(bytes[i] as i8))
+    }
+
+    #[inline(always)]
     fn store(self, v: Self::F32, out: &mut [f32]) {
         out[..LANES].copy_from_slice(&v);
     }
@@ -106,6 +111,11 @@ impl Simd for Scalar {
         // Adding and taking away 1.5·2²³ leaves no bits below one, rounding to nearest even.
         const SHIFT: f32 = 12_582_912.0;
         v.map(|x| (x + SHIFT) - SHIFT)
+    }
+
+    #[inline(always)]
+    fn zero_below(self, v: Self::F32, x: Self::F32, limit: f32) -> Self::F32 {
+        std::array::from_fn(|i| if x[i] < limit { 0.0 } else { v[i] })
     }
 
     #[inline(always)]
