@@ -227,7 +227,11 @@ fn shards_that_do_not_fit_together() {
         let whole = testdata("models/mha/meta/consolidated.00.pth");
         std::fs::copy(whole, copy.path("consolidated.01.pth")).unwrap();
     });
-    check("mha/meta-2", "by the configuration, found", |copy| copy.remove("consolidated.01.pth"));
+    let expected = "consolidated.01.pth is missing: tensors were cut into 2 parts, and there are 1";
+    check("mha/meta-2", expected, |copy| copy.remove("consolidated.01.pth"));
+    check("mha/meta-2", "expected shape [272, 32] by the configuration, found [272, 48]", |copy| {
+        std::fs::copy(copy.path("consolidated.01.pth"), copy.path("consolidated.02.pth")).unwrap();
+    });
 }
 
 fn first_bytes_of_norm(path: &Path) -> Vec<u8> {

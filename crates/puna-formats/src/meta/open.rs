@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use puna_core::WeightId;
+use puna_core::{LayerWeight, ModelConfig, WeightId};
 
 use super::join::join;
 use super::names;
@@ -57,6 +57,8 @@ pub(crate) fn open(folder: &Path) -> Result<Checkpoint, FormatError> {
     let files = complete(folder, shards(folder)?)?;
     let (parts, ignored) = collect(&files)?;
     let width = dim(&fields)?;
+    let wq = parts.get(&WeightId::Layer(0, LayerWeight::Wq)).and_then(|parts| parts.first());
+    let wq_part = wq.map(|part| part.info.shape.clone()).unwrap_or_default();
     let mut tensors = Collection::default();
     for (id, parts) in parts {
         check_count(id, &parts, files.len())?;
@@ -65,6 +67,7 @@ pub(crate) fn open(folder: &Path) -> Result<Checkpoint, FormatError> {
     let embeddings = tensors.get(WeightId::TokEmbeddings);
     let n_tokens = embeddings.and_then(|t| t.info.shape.first()).copied().unwrap_or(0);
     let config = config(&fields, n_tokens)?;
+    check_n_shards(folder, &config, &wq_part, files.len())?;
     Ok(Checkpoint {
         source: Arc::new(Weights::new(&params_name, config, tensors, names::name)?),
         form: Form::Meta,
@@ -91,6 +94,29 @@ fn complete(folder: &Path, shards: BTreeMap<usize, PathBuf>) -> Result<Vec<PathB
         return Err(FormatError::missing(folder.display(), name, reason));
     }
     Ok(shards.into_values().collect())
+}
+
+/// Says that the last files are missing, which leaves no gap in their numbers: the rows of a query projection
+/// tell how many parts it was cut into. `part` is the shape of one.
+fn check_n_shards(
+    folder: &Path,
+    config: &ModelConfig,
+    part: &[usize],
+    n_files: usize,
+) -> Result<(), FormatError> {
+    let rows = config.n_heads.checked_mul(config.head_dim).unwrap_or(0);
+    let n_parts = match *part {
+        [part_rows, cols] if cols == config.dim && rows.is_multiple_of(part_rows) => {
+            rows.checked_div(part_rows).unwrap_or(0)
+        }
+        _ => 0,
+    };
+    if n_parts <= n_files {
+        return Ok(());
+    }
+    let reason = format!("tensors were cut into {n_parts} parts, and there are {n_files} files");
+    let name = format!("consolidated.{n_files:02}.pth");
+    Err(FormatError::missing(folder.display(), name, reason))
 }
 
 type Parts = BTreeMap<WeightId, Vec<Piece>>;
