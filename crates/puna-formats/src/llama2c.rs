@@ -9,7 +9,7 @@
 //! Versions 1 and 2: the magic `ak42` as a little-endian u32, an i32 version, the seven i32, a byte that is 1
 //! if the output is tied, in version 2 an i32 group length, zeros up to 256 bytes. Then all norms in f32,
 //! then the matrices: in version 1 f32, in version 2 each as its quantised bytes followed by one f32 scale
-//! for each group. The latter are multiplied out to f32 when loaded, exactly as llama2.c does at use.
+//! for each group. The latter are multiplied out when loaded, `value = quant × scale` in f32.
 //!
 //! None of these states `norm_eps` or `rope_theta`: they are 1e-5 and 10,000. Rows are paired as in Meta's.
 

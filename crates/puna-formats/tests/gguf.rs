@@ -9,6 +9,7 @@ use common::{tiny_config, tiny_gguf, tiny_metadata, tiny_tensors};
 use puna_core::{DType, RopeScaling, SharedBytes, TensorInfo, WeightId};
 use puna_formats::gguf::{Gguf, Value, Writer};
 use puna_formats::{Form, FormatError};
+use puna_testkit::testdata;
 
 fn write(path: &Path, metadata: &[(String, Value)], tensors: &[(String, TensorInfo, Vec<u8>)]) {
     let infos: Vec<_> = tensors.iter().map(|(n, i, _)| (n.clone(), i.clone())).collect();
@@ -39,6 +40,21 @@ fn what_was_written_is_read() {
         let (_, _, data) =
             tensors.iter().find(|(n, ..)| *n == puna_formats::gguf::name(id)).unwrap();
         assert_eq!(*checkpoint.source.load(id).unwrap().data, **data, "{id}");
+    }
+}
+
+/// The golden files are by the PyPI package `gguf`: read and written again, they are the same to the byte.
+#[test]
+fn a_copy_is_the_file_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("copy.gguf");
+    for model in ["mha/gguf/q8_0", "gqa/gguf/bf16", "k-quants/gguf/k-quants", "rope-yarn/gguf/f32"]
+    {
+        let original = std::fs::read(testdata(format!("models/{model}.gguf"))).unwrap();
+        let gguf = Gguf::parse(model, &SharedBytes::new(original.clone())).unwrap();
+        let tensors = gguf.tensors.into_iter().map(|t| (t.name, t.info, t.data.to_vec()));
+        write(&path, &gguf.metadata, &tensors.collect::<Vec<_>>());
+        assert!(std::fs::read(&path).unwrap() == original, "{model}");
     }
 }
 

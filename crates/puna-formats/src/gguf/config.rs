@@ -57,6 +57,10 @@ impl<'a> Keys<'a> {
         self.required(key, self.count(key)?)
     }
 
+    fn required_float(&self, key: &str) -> Result<f32, FormatError> {
+        self.required(key, self.float(key)?)
+    }
+
     fn unsupported(&self, key: &str, expected: &str, found: impl std::fmt::Display) -> FormatError {
         FormatError::unsupported(self.file, key, expected, found)
     }
@@ -86,10 +90,7 @@ pub(super) fn config(
         head_dim: head_dim(keys, dim, n_heads)?,
         vocab_size,
         max_seq_len: keys.required_count("llama.context_length")?,
-        norm_eps: {
-            let key = "llama.attention.layer_norm_rms_epsilon";
-            keys.required(key, keys.float(key)?)?
-        },
+        norm_eps: keys.required_float("llama.attention.layer_norm_rms_epsilon")?,
         rope: Rope {
             theta: keys.float("llama.rope.freq_base")?.unwrap_or(10_000.0),
             scaling: rope_scaling(keys)?,
@@ -141,8 +142,7 @@ fn rope_scaling(keys: &Keys<'_>) -> Result<RopeScaling, FormatError> {
             None => "none",
         },
     };
-    let factor_key = "llama.rope.scaling.factor";
-    let factor = || keys.required(factor_key, keys.float(factor_key)?);
+    let factor = || keys.required_float("llama.rope.scaling.factor");
     match kind {
         "none" => Ok(RopeScaling::None),
         "linear" => Ok(RopeScaling::Linear { factor: factor()? }),
