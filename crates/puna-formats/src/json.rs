@@ -25,6 +25,11 @@ impl<'a> Fields<'a> {
         self.map.iter()
     }
 
+    /// Whether a field is there, be it null.
+    pub(crate) fn has(&self, field: &str) -> bool {
+        self.map.contains_key(field)
+    }
+
     /// The value of a field; one that is null counts as absent.
     pub(crate) fn get(&self, field: &str) -> Option<&Value> {
         self.map.get(field).filter(|value| !value.is_null())

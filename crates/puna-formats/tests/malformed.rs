@@ -3,47 +3,11 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use common::ModelCopy;
 use puna_core::{LayerWeight, SharedBytes, WeightId};
 use puna_testkit::{testdata, workspace_root};
-
-/// A copy of a golden model's folder.
-struct Copy(tempfile::TempDir);
-
-impl Copy {
-    fn of(model: &str) -> Self {
-        let copy = tempfile::tempdir().unwrap();
-        for entry in std::fs::read_dir(testdata("models").join(model)).unwrap() {
-            let path = entry.unwrap().path();
-            std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
-        }
-        Self(copy)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(name)).unwrap()
-    }
-
-    fn replace(&self, name: &str, from: &str, to: &str) {
-        let text = self.text(name);
-        assert!(text.contains(from), "{text}");
-        std::fs::write(self.path(name), text.replacen(from, to, 1)).unwrap();
-    }
-
-    fn truncate(&self, name: &str, less: u64) {
-        let file = std::fs::OpenOptions::new().write(true).open(self.path(name)).unwrap();
-        file.set_len(file.metadata().unwrap().len() - less).unwrap();
-    }
-
-    fn remove(&self, name: &str) {
-        std::fs::remove_file(self.path(name)).unwrap();
-    }
-}
 
 #[track_caller]
 fn check_path(expected: &str, path: &Path) {
@@ -53,10 +17,10 @@ fn check_path(expected: &str, path: &Path) {
 
 /// Breaks a copy of a model and expects a message on opening it.
 #[track_caller]
-fn check(model: &str, expected: &str, break_it: impl FnOnce(&Copy)) {
-    let copy = Copy::of(model);
+fn check(model: &str, expected: &str, break_it: impl FnOnce(&ModelCopy)) {
+    let copy = ModelCopy::of(model);
     break_it(&copy);
-    check_path(expected, copy.0.path());
+    check_path(expected, copy.folder());
 }
 
 /// Replaces some text of `config.json` and expects a message.

@@ -52,18 +52,15 @@ pub(crate) fn open(
     }
     let generation = SmallJson::read(folder, "generation_config.json")?;
     let generation = generation.fields()?;
-    let ids = |field| match generation.as_ref().map(|g| g.ids(field)).transpose()?.flatten() {
-        Some(ids) => Ok::<_, FormatError>(ids),
-        None => Ok(fields.ids(field)?.unwrap_or_default()),
-    };
+    let ids = |field, default| token_ids([generation.as_ref(), Some(&fields)], field, default);
     Ok(Checkpoint {
         form: Form::HuggingFace,
         files,
         vocab: None,
         chat_template: chat_template(folder)?,
         metadata: fields.iter().map(|(field, value)| (field.clone(), brief(value))).collect(),
-        bos_id: ids("bos_token_id")?.first().copied(),
-        eos_ids: ids("eos_token_id")?,
+        bos_id: ids("bos_token_id", 1)?.first().copied(),
+        eos_ids: ids("eos_token_id", 2)?,
         ignored,
         source: Arc::new(Weights::new(&config_name, config, tensors, names::name)?),
     })
@@ -131,6 +128,19 @@ fn drop_tied(tensors: &mut Collection) -> Result<(), FormatError> {
     }
     let expected = "the embedding's values, as tie_word_embeddings is true";
     Err(FormatError::tensor(&output.file.name, &output.name, expected, "others"))
+}
+
+/// Token ids from the first place that has the field, where null is none; the default of `LlamaConfig` if none
+/// has it.
+fn token_ids(
+    places: [Option<&Fields<'_>>; 2],
+    field: &str,
+    default: u32,
+) -> Result<Vec<u32>, FormatError> {
+    match places.into_iter().flatten().find(|fields| fields.has(field)) {
+        Some(fields) => Ok(fields.ids(field)?.unwrap_or_default()),
+        None => Ok(vec![default]),
+    }
 }
 
 /// A JSON file that may be absent.

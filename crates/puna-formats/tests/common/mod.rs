@@ -1,8 +1,11 @@
-//! A model of one layer, small enough to be written out in every form.
+//! A model of one layer, small enough to be written out by the tests, and copies of golden models to change.
 #![allow(dead_code, reason = "each test file uses its part")]
+
+use std::path::{Path, PathBuf};
 
 use puna_core::{DType, ModelConfig, Rope, RopeLayout, RopeScaling, TensorInfo, WeightId};
 use puna_formats::gguf::{self, Value, Writer};
+use puna_testkit::testdata;
 
 /// Dimensions of which no two are equal, so that a mix-up shows.
 pub(crate) fn tiny_config() -> ModelConfig {
@@ -77,4 +80,45 @@ pub(crate) fn tiny_gguf(
     }
     writer.finish().unwrap();
     std::fs::read(&path).unwrap()
+}
+
+/// A copy of a golden model's folder.
+pub(crate) struct ModelCopy(tempfile::TempDir);
+
+impl ModelCopy {
+    pub(crate) fn of(model: &str) -> Self {
+        let copy = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(testdata("models").join(model)).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+        }
+        Self(copy)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    pub(crate) fn replace(&self, name: &str, from: &str, to: &str) {
+        let text = self.text(name);
+        assert!(text.contains(from), "{text}");
+        std::fs::write(self.path(name), text.replacen(from, to, 1)).unwrap();
+    }
+
+    pub(crate) fn truncate(&self, name: &str, less: u64) {
+        let file = std::fs::OpenOptions::new().write(true).open(self.path(name)).unwrap();
+        file.set_len(file.metadata().unwrap().len() - less).unwrap();
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        std::fs::remove_file(self.path(name)).unwrap();
+    }
 }
