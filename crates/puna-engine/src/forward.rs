@@ -1,31 +1,9 @@
 //! The engine's view of a network.
 
-/// Positions in one block of the KV cache.
-pub const BLOCK_LEN: usize = puna_kernels::KV_BLOCK_LEN;
+use puna_model::Runner;
 
-/// Which rows of a chunk are to come out of the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wants {
-    /// None: the chunk only fills the cache.
-    Nothing,
-    /// The row of the last token.
-    Last,
-    /// The rows of all tokens.
-    All,
-}
-
-/// Consecutive tokens of one sequence in a forward pass.
-#[derive(Clone, Copy, Debug)]
-pub struct Chunk<'a> {
-    /// Token ids, at least one, each below the vocabulary size.
-    pub tokens: &'a [u32],
-    /// Position of the first token; everything before it is in the cache already.
-    pub pos: usize,
-    /// The sequence's block table: block `i` holds positions `i * BLOCK_LEN ..`.
-    pub blocks: &'a [u32],
-    /// Which rows come out.
-    pub wants: Wants,
-}
+pub use puna_kernels::KV_BLOCK_LEN as BLOCK_LEN;
+pub use puna_model::{Chunk, Wants};
 
 /// A network with a paged KV cache: what the engine needs of a model.
 ///
@@ -44,4 +22,22 @@ pub trait Forward {
     /// Reads `batch`, fills the cache, and returns logits `[n_wanted, V]`: a row for each wanted token, in the
     /// order of the batch.
     fn forward(&mut self, batch: &[Chunk<'_>]) -> &[f32];
+}
+
+impl Forward for Runner {
+    fn vocab_size(&self) -> usize {
+        self.model().config().vocab_size
+    }
+
+    fn n_blocks(&self) -> usize {
+        self.cache().n_blocks()
+    }
+
+    fn max_seq_len(&self) -> usize {
+        self.model().ctx()
+    }
+
+    fn forward(&mut self, batch: &[Chunk<'_>]) -> &[f32] {
+        Runner::forward(self, batch).logits
+    }
 }

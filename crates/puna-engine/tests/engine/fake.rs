@@ -152,7 +152,7 @@ pub(crate) fn id_of(event: &Event) -> RequestId {
 }
 
 /// Steps until idle and returns what came out for `id`.
-pub(crate) fn answer(engine: &mut Engine<FakeModel>, id: RequestId) -> Answer {
+pub(crate) fn answer<F: Forward>(engine: &mut Engine<F>, id: RequestId) -> Answer {
     let mut answer = Answer::default();
     while !engine.is_idle() {
         engine.step().into_iter().filter(|e| id_of(e) == id).for_each(|e| answer.take(e));

@@ -1,5 +1,6 @@
-//! The engine over a pretended network.
+//! The engine over a pretended network, and over a real one.
 
 mod company;
 mod fake;
+mod network;
 mod requests;

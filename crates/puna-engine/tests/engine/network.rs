@@ -1,0 +1,63 @@
+//! The engine over the real network, with tiny random weights: the promise is kept from end to end.
+
+use std::sync::Arc;
+
+use crate::fake::{Answer, answer, id_of};
+use puna_core::{DType, KvType, Rng};
+use puna_engine::{BLOCK_LEN, Engine, EngineConfig, Request, Sampling};
+use puna_kernels::Cpu;
+use puna_model::{Model, Runner};
+use puna_testkit::{TinySource, tiny_config};
+
+const CONTEXT: usize = 4 * BLOCK_LEN;
+
+fn requests(vocab_size: usize) -> Vec<Request> {
+    let mut rng = Rng::new(3, 0);
+    let mut tokens =
+        |n: usize| -> Vec<u32> { (0..n).map(|_| rng.next_u32() % vocab_size as u32).collect() };
+    let stem = tokens(BLOCK_LEN + 8);
+    (0..5)
+        .map(|i| Request {
+            prompt: [&stem[..], &tokens(1 + 5 * i)].concat(),
+            max_new_tokens: Some(40),
+            sampling: match i % 2 {
+                0 => Sampling::greedy(),
+                _ => Sampling { top_p: 0.95, seed: i as u64, ..Sampling::default() },
+            },
+            stop_ids: vec![],
+            n_logprobs: Some(2),
+        })
+        .collect()
+}
+
+#[test]
+fn tokens_and_logprobs_are_the_same_bits_in_company() {
+    let config = tiny_config();
+    let requests = requests(config.vocab_size);
+    let model = Arc::new(Model::load(&TinySource::new(config, DType::Q8_0, 7), CONTEXT).unwrap());
+    let engine = |n_threads, n_blocks, config| {
+        let cpu = Cpu::new(n_threads).unwrap();
+        let runner = Runner::new(Arc::clone(&model), cpu, KvType::F16, n_blocks);
+        Engine::new(runner, config)
+    };
+    // Too few blocks for all five: some are pre-empted. Prompts come in chunks of a few tokens.
+    let config = EngineConfig { max_batch_tokens: 13, max_seqs: 4, prefix_cache: true };
+    let mut crowd = engine(2, 7, config);
+    for request in &requests {
+        crowd.submit(request.clone()).unwrap();
+    }
+    let mut found = vec![Answer::default(); requests.len()];
+    while !crowd.is_idle() {
+        for event in crowd.step() {
+            found[id_of(&event).0 as usize].take(event);
+        }
+        crowd.check();
+    }
+    for (request, found) in requests.into_iter().zip(found) {
+        let mut alone = engine(1, 4, EngineConfig::default());
+        let id = alone.submit(request).unwrap();
+        let expected = answer(&mut alone, id);
+        assert_eq!(found.tokens, expected.tokens);
+        assert_eq!(found.logprobs, expected.logprobs);
+    }
+}
