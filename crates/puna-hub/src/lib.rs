@@ -1,1 +1,19 @@
-//! Open any MODEL with its tokenizer and template; write models.
+//! Opens any MODEL, whatever its form, with its tokenizer and chat template; writes models.
+//!
+//! A MODEL is a file, a folder, or one of the [`built_in_names`]. Its tokenizer is looked for in the model file,
+//! beside it, and in the folder above (where Meta's download puts it).
+#![forbid(unsafe_code)]
+
+mod built_in;
+mod check;
+mod error;
+mod near;
+mod open;
+pub mod synth;
+mod tokenizer;
+
+pub use built_in::built_in_names;
+pub use check::{Finding, check_weights};
+pub use error::HubError;
+pub use near::near_matches;
+pub use open::{OpenOptions, Opened, open, open_checkpoint, open_tokenizer};

@@ -1,0 +1,127 @@
+//! What can be wrong between a model's name and its use.
+
+use std::fmt::Display;
+use std::io;
+use std::path::PathBuf;
+
+use puna_core::SourceError;
+use puna_formats::FormatError;
+use puna_tokenizer::TokenizerError;
+use puna_tokenizer::chat::ChatError;
+use thiserror::Error;
+
+use crate::synth::Shape;
+
+/// Why a model cannot be opened or written.
+#[derive(Debug, Error)]
+pub enum HubError {
+    /// Neither a path nor a name.
+    #[error("no file, folder or model is called {model:?}{}", did_you_mean(near))]
+    NotFound {
+        /// What was asked for.
+        model: String,
+        /// Names and files that it may have meant.
+        near: Vec<String>,
+    },
+    /// A built-in model whose file was not there when the program was built.
+    #[error(
+        "{name} is not in this program: models/{file} was missing when it was built; give a model file or folder instead"
+    )]
+    NotBuiltIn {
+        /// The model's name.
+        name: &'static str,
+        /// The missing file.
+        file: &'static str,
+    },
+    /// The model's files.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// A tensor of the model.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// No tokenizer where one could be.
+    #[error(
+        "{model}: no tokenizer found; looked for {}; give it with --tokenizer FILE",
+        list(looked)
+    )]
+    NoTokenizer {
+        /// The model.
+        model: String,
+        /// Every place looked at.
+        looked: Vec<String>,
+    },
+    /// A tokenizer that cannot be read.
+    #[error("{file}: {source}")]
+    Tokenizer {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        source: TokenizerError,
+    },
+    /// A tokenizer of another model.
+    #[error(
+        "{tokenizer}: the tokenizer has {n_pieces} pieces, but the model {model} has a vocabulary of {vocab_size}"
+    )]
+    VocabMismatch {
+        /// Where the tokenizer was found.
+        tokenizer: String,
+        /// Its size.
+        n_pieces: usize,
+        /// The model.
+        model: String,
+        /// Rows of the model's embedding.
+        vocab_size: usize,
+    },
+    /// llama2.c's form does not say how many pieces it has.
+    #[error(
+        "{file}: a tokenizer.bin can only be read together with its model, which knows its size"
+    )]
+    UnknownSize {
+        /// The file.
+        file: String,
+    },
+    /// A chat template that cannot be used.
+    #[error("{file}: {source}")]
+    Template {
+        /// The model.
+        file: String,
+        /// What is wrong with it.
+        source: ChatError,
+    },
+    /// A shape that `synth` does not know.
+    #[error("unknown shape {found:?}, expected one of {}", list(&Shape::ALL))]
+    UnknownShape {
+        /// What was given.
+        found: String,
+    },
+    /// A vocabulary that `synth` cannot write.
+    #[error("{file}: {message}")]
+    Vocabulary {
+        /// Where the vocabulary came from.
+        file: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A file that cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Long work was stopped by its caller.
+    #[error("stopped")]
+    Stopped,
+}
+
+fn list(items: &[impl Display]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn did_you_mean(near: &[String]) -> String {
+    if near.is_empty() {
+        return format!("; built in: {}", list(crate::built_in_names()));
+    }
+    format!("; did you mean {}?", near.join(" or "))
+}

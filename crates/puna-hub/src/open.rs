@@ -1,0 +1,170 @@
+//! From the word on the command line to an open model.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use puna_formats::Checkpoint;
+use puna_tokenizer::Tokenizer;
+use puna_tokenizer::chat::ChatTemplate;
+
+use crate::built_in::{self, BuiltIn};
+use crate::{HubError, near_matches, tokenizer};
+
+/// How to open a model.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// Where to read the tokenizer, instead of looking for it.
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// A model that is ready to run. No tensor has been read yet.
+pub struct Opened {
+    /// The name or path it was asked for by.
+    pub name: String,
+    /// Configuration and tensors.
+    pub checkpoint: Checkpoint,
+    /// Its tokenizer, of as many pieces as the configuration's vocabulary.
+    pub tokenizer: Tokenizer,
+    /// How conversations become tokens.
+    pub template: ChatTemplate,
+    /// The token to put before a prompt, where the model wants one.
+    pub bos_id: Option<u32>,
+    /// Tokens that end an answer.
+    pub stop_ids: Vec<u32>,
+}
+
+/// Opens a model: `model` is a file, a folder or a built-in name.
+///
+/// # Errors
+/// No such model, files that cannot be used, no tokenizer, or one that does not fit the vocabulary.
+pub fn open(model: &str, options: &OpenOptions) -> Result<Opened, HubError> {
+    let place = locate(model)?;
+    let checkpoint = place.checkpoint()?;
+    let found = tokenizer::find(&place, Some(&checkpoint), options)?;
+    let vocab_size = checkpoint.source.config().vocab_size;
+    let n_pieces = found.tokenizer.vocab_size();
+    if n_pieces != vocab_size {
+        let (tokenizer, model) = (found.origin, model.to_owned());
+        return Err(HubError::VocabMismatch { tokenizer, n_pieces, model, vocab_size });
+    }
+    let template = template(model, &checkpoint, &found.tokenizer)?;
+    let wants_bos = checkpoint.vocab.as_ref().and_then(|vocab| vocab.add_bos).unwrap_or(true);
+    let bos_id = found.tokenizer.bos_id().filter(|_| wants_bos);
+    let mut stop_ids = checkpoint.eos_ids.clone();
+    stop_ids.extend(found.tokenizer.eos_id().filter(|id| !checkpoint.eos_ids.contains(id)));
+    let (name, tokenizer) = (model.to_owned(), found.tokenizer);
+    Ok(Opened { name, checkpoint, tokenizer, template, bos_id, stop_ids })
+}
+
+/// The template in the model's files, else Llama 2's own form.
+fn template(
+    model: &str,
+    checkpoint: &Checkpoint,
+    tokenizer: &Tokenizer,
+) -> Result<ChatTemplate, HubError> {
+    let Some(source) = &checkpoint.chat_template else { return Ok(ChatTemplate::Llama2) };
+    let text = |id: Option<u32>| {
+        id.and_then(|id| tokenizer.piece(id)).map_or("", |piece| piece.text.as_str())
+    };
+    ChatTemplate::from_jinja(source, text(tokenizer.bos_id()), text(tokenizer.eos_id()))
+        .map_err(|source| HubError::Template { file: model.to_owned(), source })
+}
+
+/// Opens a model's configuration and tensors alone.
+///
+/// # Errors
+/// No such model, or files that cannot be used.
+pub fn open_checkpoint(model: &str) -> Result<Checkpoint, HubError> {
+    locate(model)?.checkpoint()
+}
+
+/// Opens a model's tokenizer alone, and says where it was found. Besides a model, `model` may be a tokenizer's own file,
+/// or a folder that holds one and no model.
+///
+/// # Errors
+/// No such model, or no tokenizer that can be used.
+pub fn open_tokenizer(model: &str, options: &OpenOptions) -> Result<(Tokenizer, String), HubError> {
+    let place = locate(model)?;
+    let found = match place.checkpoint() {
+        Ok(checkpoint) => tokenizer::find(&place, Some(&checkpoint), options)?,
+        // Not a model: if there is a tokenizer all the same, it is what was meant; if not, say why not a model.
+        Err(not_a_model) => tokenizer::find(&place, None, options).map_err(|e| match e {
+            HubError::NoTokenizer { .. } => not_a_model,
+            e => e,
+        })?,
+    };
+    Ok((found.tokenizer, found.origin))
+}
+
+/// Where a model is.
+pub(crate) enum Place {
+    Path(PathBuf),
+    BuiltIn(&'static BuiltIn),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Path(path) => path.display().fmt(f),
+            Place::BuiltIn(model) => f.write_str(model.name),
+        }
+    }
+}
+
+impl Place {
+    fn checkpoint(&self) -> Result<Checkpoint, HubError> {
+        Ok(match self {
+            Place::Path(path) => puna_formats::open(path)?,
+            Place::BuiltIn(model) => puna_formats::open_bytes(model.name, model.weights()?)?,
+        })
+    }
+}
+
+fn locate(model: &str) -> Result<Place, HubError> {
+    let path = Path::new(model);
+    if path.exists() {
+        return Ok(Place::Path(path.to_path_buf()));
+    }
+    let built_in = built_in::find(model).map(Place::BuiltIn);
+    built_in.ok_or_else(|| HubError::NotFound { model: model.to_owned(), near: near_paths(path) })
+}
+
+/// Built-in names, and files beside where `missing` should be, that are spelt almost like it.
+fn near_paths(missing: &Path) -> Vec<String> {
+    let file_name =
+        missing.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let folder = missing.parent().unwrap_or(Path::new(""));
+    let listed = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let beside: Vec<String> = std::fs::read_dir(listed)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    let near_files = near_matches(&file_name, beside.iter().map(String::as_str));
+    let near_files = near_files.into_iter().map(|name| folder.join(name).display().to_string());
+    let typed = missing.to_string_lossy();
+    let near_names = near_matches(&typed, built_in::built_in_names().iter().copied());
+    near_names.into_iter().map(str::to_owned).chain(near_files).take(3).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_names_are_met_with_near_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("llama-7b.gguf"), "").unwrap();
+        let typo = folder.path().join("lama-7b.gguf");
+        let check = |model: &str, expected: &str| {
+            let message = open(model, &OpenOptions::default()).err().unwrap().to_string();
+            assert!(message.contains(expected), "{message}");
+        };
+        check(typo.to_str().unwrap(), "did you mean");
+        check(typo.to_str().unwrap(), "llama-7b.gguf?");
+        check("stories-260k", "did you mean stories260K?");
+        check("no/such/thing", "built in: stories260K");
+        check("", "no file, folder or model is called \"\"");
+    }
+}

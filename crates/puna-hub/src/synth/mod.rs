@@ -1,0 +1,218 @@
+//! Random-weight models of published shapes, written as GGUF: for benchmarks and tests, where only the shape
+//! of the work matters.
+//!
+//! Weights have mean 0 and deviation 0.02 in whatever type they are stored, norms are 1, so that activations and
+//! logits stay finite and of the size they have in a trained network. The same seed gives the same file.
+
+mod blocks;
+mod shape;
+mod vocab;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use puna_core::{DType, ModelConfig, Rng, TensorInfo, WeightId};
+use puna_formats::gguf::{self, Value, Writer};
+use puna_tokenizer::{Piece, PieceKind, Settings, Tokenizer};
+
+use crate::HubError;
+pub use shape::Shape;
+use shape::fitting_type;
+
+/// Pieces of an invented vocabulary, as many as Llama 2's.
+const VOCAB_SIZE: usize = 32_000;
+
+/// A model to be written.
+pub struct Synth {
+    shape: Shape,
+    dtype: DType,
+    seed: u64,
+    config: ModelConfig,
+    pieces: Vec<Piece>,
+    settings: Settings,
+}
+
+impl Synth {
+    /// A model of this shape whose matrices are stored as `dtype`, with the vocabulary of `tokenizer` or, without
+    /// one, an invented vocabulary of 32,000 pieces.
+    pub fn new(shape: Shape, dtype: DType, tokenizer: Option<&Tokenizer>, seed: u64) -> Self {
+        let (pieces, settings) = match tokenizer {
+            Some(tokenizer) => (tokenizer.pieces().to_vec(), tokenizer.settings().clone()),
+            None => (vocab::invent(VOCAB_SIZE), Settings::default()),
+        };
+        let config = shape.config(pieces.len());
+        Self { shape, dtype, seed, config, pieces, settings }
+    }
+
+    /// The network's dimensions.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Type and shape of every tensor, in the order of the file.
+    fn tensors(&self) -> Vec<(WeightId, TensorInfo)> {
+        WeightId::all(&self.config)
+            .map(|id| {
+                let shape = id.shape(&self.config);
+                let dtype =
+                    if shape.len() == 1 { DType::F32 } else { fitting_type(self.dtype, shape[1]) };
+                (id, TensorInfo { dtype, shape })
+            })
+            .collect()
+    }
+
+    /// Bytes of all tensors.
+    pub fn n_bytes(&self) -> u64 {
+        self.tensors().iter().map(|(_, info)| n_bytes(info) as u64).sum()
+    }
+
+    /// Matrices that are stored in another type than asked for, because its blocks do not divide their rows:
+    /// how many, by type.
+    pub fn fallbacks(&self) -> BTreeMap<DType, usize> {
+        let mut counts = BTreeMap::new();
+        for (_, info) in self.tensors() {
+            if info.shape.len() == 2 && info.dtype != self.dtype {
+                *counts.entry(info.dtype).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// Writes the file, tensor by tensor; memory stays at one tensor. `progress` gets the bytes written so far and
+    /// says whether to go on. A file that is not completed leaves nothing behind.
+    ///
+    /// # Errors
+    /// The file cannot be written, or [`HubError::Stopped`].
+    pub fn write(
+        &self,
+        path: &Path,
+        progress: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<(), HubError> {
+        let tensors = self.tensors();
+        let named: Vec<(String, TensorInfo)> =
+            tensors.iter().map(|(id, info)| (gguf::name(*id), info.clone())).collect();
+        let mut writer = Writer::create(path, &self.metadata(), &named)?;
+        let mut data = Vec::new();
+        let mut written = 0;
+        for (stream, (name, info)) in named.iter().enumerate() {
+            data.clear();
+            data.resize(n_bytes(info), 0);
+            if info.shape.len() == 1 {
+                data.as_chunks_mut().0.fill(1f32.to_le_bytes());
+            } else {
+                blocks::fill(info.dtype, &mut Rng::new(self.seed, stream as u64), &mut data);
+            }
+            writer.write(name, &data)?;
+            written += data.len() as u64;
+            if !progress(written) {
+                return Err(HubError::Stopped);
+            }
+        }
+        Ok(writer.finish()?)
+    }
+
+    fn metadata(&self) -> Vec<(String, Value)> {
+        let c = &self.config;
+        let number = |n: usize| Value::U32(u32::try_from(n).expect("dimensions are small"));
+        let mut metadata = vec![
+            ("general.architecture", Value::String("llama".into())),
+            ("general.name", Value::String(format!("random weights, shape {}", self.shape))),
+            ("general.quantization_version", Value::U32(2)),
+            ("llama.context_length", number(c.max_seq_len)),
+            ("llama.embedding_length", number(c.dim)),
+            ("llama.block_count", number(c.n_layers)),
+            ("llama.feed_forward_length", number(c.hidden_dim)),
+            ("llama.rope.dimension_count", number(c.head_dim)),
+            ("llama.rope.freq_base", Value::F32(c.rope.theta)),
+            ("llama.attention.head_count", number(c.n_heads)),
+            ("llama.attention.head_count_kv", number(c.n_kv_heads)),
+            ("llama.attention.layer_norm_rms_epsilon", Value::F32(c.norm_eps)),
+            ("llama.vocab_size", number(c.vocab_size)),
+        ];
+        metadata.extend(self.vocabulary());
+        metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    fn vocabulary(&self) -> Vec<(&'static str, Value)> {
+        let Self { pieces, settings, .. } = self;
+        let scores: Vec<f32> = pieces.iter().map(|piece| piece.score).collect();
+        let kinds: Vec<i32> = pieces.iter().map(|piece| piece.kind as i32).collect();
+        let unknown = pieces.iter().position(|piece| piece.kind == PieceKind::Unknown);
+        let ids = [
+            ("tokenizer.ggml.bos_token_id", settings.bos_id),
+            ("tokenizer.ggml.eos_token_id", settings.eos_id),
+            ("tokenizer.ggml.unknown_token_id", unknown.map(|id| id as u32)),
+        ];
+        let mut entries = vec![
+            ("tokenizer.ggml.model", Value::String("llama".into())),
+            ("tokenizer.ggml.tokens", Value::strings(pieces.iter().map(|piece| &piece.text))),
+            ("tokenizer.ggml.scores", Value::f32s(&scores)),
+            ("tokenizer.ggml.token_type", Value::i32s(&kinds)),
+            ("tokenizer.ggml.add_bos_token", Value::Bool(settings.bos_id.is_some())),
+            ("tokenizer.ggml.add_eos_token", Value::Bool(false)),
+            ("tokenizer.ggml.add_space_prefix", Value::Bool(settings.add_dummy_prefix)),
+        ];
+        entries.extend(ids.into_iter().filter_map(|(key, id)| Some((key, Value::U32(id?)))));
+        entries
+    }
+}
+
+/// Stored bytes of a tensor of ours.
+fn n_bytes(info: &TensorInfo) -> usize {
+    info.n_bytes().expect("fitting_type chose a type whose blocks divide the rows")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{OpenOptions, check_weights, open};
+
+    /// Writes and opens the smallest shape in every type: the file is sound and no weight is off.
+    #[test]
+    fn what_is_written_can_be_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        for dtype in [DType::Q4_0, DType::Q6_K, DType::BF16] {
+            let path = folder.path().join(format!("{dtype}.gguf"));
+            let synth = Synth::new(Shape::Stories15M, dtype, None, 3);
+            let mut last = 0;
+            synth.write(&path, &mut |n| std::mem::replace(&mut last, n) < n).unwrap();
+            assert_eq!(last, synth.n_bytes());
+            let opened = open(path.to_str().unwrap(), &OpenOptions::default()).unwrap();
+            let source = &*opened.checkpoint.source;
+            assert_eq!(source.config(), synth.config());
+            assert_eq!(opened.tokenizer.vocab_size(), VOCAB_SIZE);
+            assert_eq!(opened.bos_id, Some(1));
+            assert_eq!(check_weights(source, &mut |_| true).unwrap(), []);
+            let embeddings = source.info(WeightId::TokEmbeddings).unwrap();
+            assert_eq!(embeddings.dtype, fitting_type(dtype, 288));
+        }
+    }
+
+    #[test]
+    fn stopping_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let synth = Synth::new(Shape::Stories15M, DType::Q4_0, None, 3);
+        let outcome = synth.write(&folder.path().join("x.gguf"), &mut |_| false);
+        assert!(matches!(outcome, Err(HubError::Stopped)));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_seed_decides() {
+        let fill = |seed| {
+            let mut data = vec![0; 18 * 8];
+            blocks::fill(DType::Q4_0, &mut Rng::new(seed, 0), &mut data);
+            data
+        };
+        assert_eq!(fill(1), fill(1));
+        assert_ne!(fill(1), fill(2));
+    }
+
+    #[test]
+    fn fallbacks_are_told() {
+        let of = |shape, dtype| Synth::new(shape, dtype, None, 0).fallbacks();
+        assert!(of(Shape::Llama7B, DType::Q4_K).is_empty());
+        // Rows of 288: everything but the six down projections, whose rows are 768.
+        assert_eq!(of(Shape::Stories15M, DType::Q4_K), BTreeMap::from([(DType::Q5_0, 37)]));
+    }
+}
