@@ -1,2 +1,38 @@
-//! The `puna` program.
-fn main() {}
+//! The `puna` program: flags become a checked configuration, that becomes a library call.
+//!
+//! Generated text and other data go to stdout, all else to stderr. On Windows no console setting is needed for
+//! UTF-8: the standard library writes to a console in its own encoding.
+
+mod args;
+mod commands;
+mod environment;
+mod failure;
+mod interrupt;
+mod memory;
+mod progress;
+mod runtime;
+mod sampling;
+mod system;
+mod typed;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::FromArgMatches;
+
+use crate::args::{Cli, Command};
+use crate::commands::{bench, chat, completions, generate, inspect, synth, tokenize};
+
+fn main() -> ExitCode {
+    let matches = args::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    failure::report(match &cli.command {
+        Command::Generate(args) => generate::run(args),
+        Command::Chat(args) => chat::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Tokenize(args) => tokenize::run(args),
+        Command::Synth(args) => synth::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Completions(args) => completions::run(args),
+    })
+}

@@ -1,0 +1,141 @@
+//! The command line as typed. Each subcommand's own arguments stand in its file under `commands`.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use puna_core::KvType;
+
+use crate::commands::{bench, chat, completions, generate, inspect, synth, tokenize};
+
+/// Run Llama 2 from any published form of its weights
+#[derive(Parser)]
+#[command(name = "puna", version, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// One variant a subcommand.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Generate(generate::GenerateArgs),
+    Chat(chat::ChatArgs),
+    Inspect(inspect::InspectArgs),
+    Tokenize(tokenize::TokenizeArgs),
+    Synth(synth::SynthArgs),
+    Bench(bench::BenchArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// Which subcommands the short help lists together.
+const GROUPS: [(&str, &[&str]); 3] = [
+    ("Text", &["generate", "chat"]),
+    ("Models", &["inspect", "tokenize", "synth"]),
+    ("Machine and shell", &["bench", "completions"]),
+];
+
+/// The `clap` command with the grouped help in place.
+pub(crate) fn command() -> clap::Command {
+    let command = Cli::command();
+    let mut help = String::from("{about}\n\n{usage-heading} puna COMMAND [OPTIONS]\n");
+    for (title, names) in GROUPS {
+        help.push_str(&format!("\n{title}:\n"));
+        for name in names {
+            let sub = command.find_subcommand(name).expect("GROUPS names existing subcommands");
+            let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
+            help.push_str(&format!("  {name:<13}{about}\n"));
+        }
+    }
+    help.push_str("\nOptions:\n{options}\n\n");
+    help.push_str("MODEL is a file, a folder or a name. `puna COMMAND --help` tells more.\n");
+    command.help_template(help)
+}
+
+/// Options of every command that runs or describes a model, except threads.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct ModelArgs {
+    /// Read the tokenizer from FILE instead of looking for it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokenizer: Option<PathBuf>,
+    /// Context length in tokens [default: the model's]
+    #[arg(long, value_name = "N", value_parser = count(1))]
+    pub(crate) ctx: Option<usize>,
+    /// How keys and values are stored
+    #[arg(long, value_name = "TYPE", default_value = "f16", ignore_case = true,
+          value_parser = kv_type())]
+    pub(crate) kv_type: KvType,
+}
+
+/// `--threads N`.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct ThreadsArg {
+    /// Threads to compute with [default: all this process may use]
+    #[arg(long, value_name = "N", value_parser = count(1))]
+    threads: Option<usize>,
+}
+
+impl ThreadsArg {
+    /// The number given, else the number of CPUs this process may use: the affinity mask and the CPU
+    /// quota of its cgroups are respected by the standard library.
+    pub(crate) fn n_threads(&self) -> usize {
+        self.threads.unwrap_or_else(default_threads)
+    }
+}
+
+/// See [`ThreadsArg::n_threads`].
+pub(crate) fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Upper bound on counts given by hand; enough for any context, far from overflow.
+const MAX_COUNT: u64 = 1 << 24;
+
+/// Parses a whole number from `min` on.
+pub(crate) fn count(min: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(min..=MAX_COUNT)
+}
+
+/// Parses a finite number in `[low, high]`.
+pub(crate) fn number(low: f32, high: f32) -> impl TypedValueParser<Value = f32> {
+    clap::builder::StringValueParser::new().try_map(move |text| {
+        let range = if high == f32::MAX {
+            format!("{low} or more")
+        } else if low == f32::MIN {
+            "any number".to_owned()
+        } else {
+            format!("{low} to {high}")
+        };
+        text.parse::<f32>()
+            .ok()
+            .filter(|value| (low..=high).contains(value))
+            .ok_or_else(|| format!("expected a number, {range}"))
+    })
+}
+
+fn kv_type() -> impl TypedValueParser<Value = KvType> {
+    PossibleValuesParser::new(KvType::ALL.map(KvType::name)).try_map(|name| name.parse::<KvType>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_is_in_one_group() {
+        let mut grouped: Vec<&str> =
+            GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        let command = command();
+        let mut all: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        grouped.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(grouped, all);
+    }
+}

@@ -1,0 +1,100 @@
+//! `puna bench`: how fast a model runs here, beside what the machine can do.
+
+mod measure;
+mod report;
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use puna_kernels::Cpu;
+use puna_model::{KvCache, Model, Runner};
+use serde_json::json;
+
+use crate::args::{ModelArgs, count, default_threads};
+use crate::failure::{Interrupted, Usage};
+use crate::interrupt::Interrupt;
+use crate::memory;
+use crate::runtime::{BATCH_TOKENS, context_len, open};
+use measure::{Bench, Measured};
+
+/// Measure the speed of a model on this machine
+#[derive(Args)]
+#[command(
+    after_help = "Tokens are random and the end of text is ignored. Achieved GB/s and GOP/s stand beside this machine's \
+                  peak, measured in the same run.\n\n\
+                  Example: puna bench model.gguf --threads 1,2"
+)]
+pub(crate) struct BenchArgs {
+    /// A file, a folder or a name
+    model: String,
+    /// Tokens of the prompt [default: 512, or what the context holds]
+    #[arg(short = 'p', long, value_name = "N", value_parser = count(1))]
+    prompt_tokens: Option<usize>,
+    /// Tokens of the answer [default: 64, or what the context holds]
+    #[arg(short = 'n', long, value_name = "N", value_parser = count(1))]
+    n_tokens: Option<usize>,
+    /// Positions that are in the cache before either
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = count(0))]
+    depth: usize,
+    /// Numbers of threads, one run each, such as 1,2,4 [default: all this process may use]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = count(1),
+          help_heading = "Model")]
+    threads: Vec<usize>,
+    #[command(flatten)]
+    options: ModelArgs,
+    /// Print one JSON object
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+}
+
+/// Loads the model once and measures it with each number of threads.
+pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
+    let opened = open(&args.model, &args.options)?;
+    let source = &*opened.checkpoint.source;
+    let ctx = context_len(source.config(), args.options.ctx);
+    let bench = resolve(args, ctx)?;
+    let kv_type = args.options.kv_type;
+    memory::check(source, kv_type, ctx, BATCH_TOKENS).context(args.model.clone())?;
+    let model = Arc::new(Model::load(source, ctx).with_context(|| args.model.clone())?);
+    let threads =
+        if args.threads.is_empty() { vec![default_threads()] } else { args.threads.clone() };
+    let interrupt = Interrupt::install()?;
+    let mut runs: Vec<Measured> = Vec::new();
+    for n_threads in threads {
+        eprintln!("measuring with {}", crate::units::plural(n_threads, "thread"));
+        let cpu = Cpu::new(n_threads)?;
+        let runner = Runner::new(Arc::clone(&model), cpu, kv_type, KvCache::blocks_for(ctx));
+        let Some(measured) = bench.run(runner, &interrupt) else { bail!(Interrupted) };
+        runs.push(measured);
+    }
+    let mut out = io::stdout().lock();
+    if args.json {
+        let runs: Vec<_> = runs.iter().map(report::to_json).collect();
+        let object = json!({
+            "model": args.model, "n_params": source.config().n_params(),
+            "kv_type": kv_type.name(), "ctx": ctx, "prompt_tokens": bench.n_prompt,
+            "answer_tokens": bench.n_answer, "depth": bench.depth, "runs": runs,
+        });
+        writeln!(out, "{object}")?;
+    } else {
+        report::write(&mut out, &bench, &runs)?;
+    }
+    Ok(())
+}
+
+/// Fits the defaults into the context; what was asked for must fit as it is.
+fn resolve(args: &BenchArgs, ctx: usize) -> anyhow::Result<Bench> {
+    let room = ctx.saturating_sub(args.depth);
+    let n_prompt = args.prompt_tokens.unwrap_or(512.min(room));
+    let n_answer = args.n_tokens.unwrap_or(64.min(room));
+    let needed = args.depth + n_prompt.max(n_answer).max(1);
+    if needed > ctx {
+        bail!(Usage(format!(
+            "--depth with -p or -n takes {needed} positions, {} more than the context of {ctx}",
+            needed - ctx
+        )));
+    }
+    Ok(Bench { n_prompt, n_answer, depth: args.depth })
+}

@@ -1,0 +1,81 @@
+//! The outcome of `bench`, as text and as JSON.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::measure::{Bench, Measured, Phase};
+
+/// Writes the table: a line a phase, and the peaks below.
+pub(super) fn write(out: &mut impl Write, bench: &Bench, runs: &[Measured]) -> io::Result<()> {
+    writeln!(
+        out,
+        "threads  work              tokens/s   spread (10-90 %)      GB/s  of peak     GOP/s"
+    )?;
+    for run in runs {
+        let at = if bench.depth > 0 { format!("@{}", bench.depth) } else { String::new() };
+        let prefill = format!("prefill {}{at}", bench.n_prompt);
+        let decode = format!("decode {}{at}", bench.n_answer);
+        for (name, phase) in [(prefill, &run.prefill), (decode, &run.decode)] {
+            let secs = phase.median();
+            let gb_s = phase.n_bytes / secs / 1e9;
+            writeln!(
+                out,
+                "{:>7}  {name:<16} {:>9}   {:>8} - {:<8} {gb_s:>9.1}  {:>5.0} % {:>9.1}",
+                run.n_threads,
+                speed(phase, 0.5),
+                speed(phase, 0.9),
+                speed(phase, 0.1),
+                100.0 * gb_s / run.peaks.read_gb_s,
+                phase.n_ops / secs / 1e9,
+            )?;
+        }
+    }
+    for run in runs {
+        let p = &run.peaks;
+        let or_dash = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.0}"));
+        writeln!(
+            out,
+            "peak with {} ({}): read {:.1} GB/s; f32 {:.0}, bf16 {}, int8 {} GOP/s",
+            crate::units::plural(run.n_threads, "thread"),
+            run.isa,
+            p.read_gb_s,
+            p.f32_gflops,
+            or_dash(p.bf16_gflops),
+            or_dash(p.int8_gops),
+        )?;
+    }
+    Ok(())
+}
+
+fn speed(phase: &Phase, quantile: f64) -> String {
+    crate::units::rate(phase.n_tokens, phase.quantile(quantile))
+}
+
+/// One run's object.
+pub(super) fn to_json(run: &Measured) -> Value {
+    json!({
+        "threads": run.n_threads,
+        "isa": run.isa,
+        "prefill": phase_json(&run.prefill),
+        "decode": phase_json(&run.decode),
+        "peak": {
+            "f32_gops": run.peaks.f32_gflops,
+            "bf16_gops": run.peaks.bf16_gflops,
+            "int8_gops": run.peaks.int8_gops,
+            "read_gb_per_sec": run.peaks.read_gb_s,
+        },
+    })
+}
+
+fn phase_json(phase: &Phase) -> Value {
+    let median = phase.median();
+    let speed = |q: f64| phase.n_tokens as f64 / phase.quantile(q);
+    json!({
+        "tokens_per_sec": { "median": speed(0.5), "p10": speed(0.9), "p90": speed(0.1) },
+        "median_secs": median,
+        "repetitions": phase.secs.len(),
+        "gb_per_sec": phase.n_bytes / median / 1e9,
+        "gops": phase.n_ops / median / 1e9,
+    })
+}

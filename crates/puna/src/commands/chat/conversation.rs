@@ -1,0 +1,219 @@
+//! A conversation: its turns, and how the next answer comes about.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use puna_engine::{FinishReason, Request, Sampling};
+use puna_tokenizer::chat::{ChatError, Message, Role};
+use serde_json::{Value, json};
+
+use crate::interrupt::Interrupt;
+use crate::runtime::{Answer, Runtime};
+use crate::units;
+
+/// Largest saved conversation that is read.
+const MAX_FILE_BYTES: u64 = 1 << 26;
+
+/// A model and what has been said.
+pub(super) struct Conversation {
+    runtime: Runtime,
+    sampling: Sampling,
+    max_new_tokens: Option<usize>,
+    system: Option<String>,
+    /// User and assistant in turn, the assistant last.
+    turns: Vec<Message>,
+    /// Tokens that the conversation took up with its last answer.
+    n_used: usize,
+    last_stats: Option<String>,
+}
+
+impl Conversation {
+    /// An empty conversation.
+    pub(super) fn new(
+        runtime: Runtime,
+        sampling: Sampling,
+        max_new_tokens: Option<usize>,
+        system: Option<String>,
+    ) -> Self {
+        Self {
+            runtime,
+            sampling,
+            max_new_tokens,
+            system,
+            turns: Vec::new(),
+            n_used: 0,
+            last_stats: None,
+        }
+    }
+
+    /// Positions of the model's context.
+    pub(super) fn ctx(&self) -> usize {
+        self.runtime.ctx
+    }
+
+    /// What loading took.
+    pub(super) fn load_line(&self) -> String {
+        format!("{} · {}", self.runtime.name, self.runtime.load_line())
+    }
+
+    /// Adds a user turn and has it answered. `on_text` gets the answer as it comes. If there is no answer, the
+    /// conversation stays as it was.
+    ///
+    /// The whole conversation is the prompt; what of it was computed for earlier turns is still in the engine's cache.
+    pub(super) fn ask(
+        &mut self,
+        text: &str,
+        interrupt: &Interrupt,
+        mut on_text: impl FnMut(&str) -> io::Result<()>,
+    ) -> anyhow::Result<Answer> {
+        let question = Message::new(Role::User, text);
+        let prompt = self.prompt(&question)?;
+        if prompt.len() >= self.ctx() {
+            bail!(
+                "the conversation would take {} and leave no room for an answer: {} too many for a context of \
+                 {}. /reset starts a new one; a larger --ctx makes room",
+                units::plural(prompt.len(), "token"),
+                prompt.len() + 1 - self.ctx(),
+                self.ctx()
+            );
+        }
+        let n_prompt = prompt.len();
+        let request = Request {
+            prompt,
+            max_new_tokens: self.max_new_tokens,
+            sampling: self.sampling.clone(),
+            stop_ids: self.runtime.stop_ids.clone(),
+            n_logprobs: None,
+        };
+        interrupt.clear();
+        let mut at_start = true;
+        let answer = self.runtime.answer(request, interrupt, |part| {
+            // The answer follows "[/INST]" after a space that is not part of it.
+            let part = if at_start { part.trim_start() } else { part };
+            at_start &= part.is_empty();
+            on_text(part)
+        })?;
+        self.n_used = n_prompt + answer.tokens.len();
+        self.last_stats = Some(answer.stats_line());
+        let said = answer.text.trim();
+        if answer.reason != FinishReason::Cancelled || !said.is_empty() {
+            self.turns.extend([question, Message::new(Role::Assistant, said)]);
+        }
+        Ok(answer)
+    }
+
+    fn prompt(&self, question: &Message) -> anyhow::Result<Vec<u32>> {
+        let system = self.system.iter().map(|text| Message::new(Role::System, text.as_str()));
+        let messages: Vec<Message> =
+            system.chain(self.turns.iter().cloned()).chain([question.clone()]).collect();
+        let rendered = self.runtime.template.render(&self.runtime.tokenizer, &messages);
+        rendered.map_err(|error| match &error {
+            ChatError::SpecialTag { role: Role::Assistant, .. } => anyhow::Error::new(error)
+                .context("the model wrote what only the program may write; /reset starts a new conversation"),
+            _ => error.into(),
+        })
+    }
+
+    /// Forgets all turns; the instructions stay.
+    pub(super) fn reset(&mut self) {
+        self.turns.clear();
+        self.n_used = 0;
+    }
+
+    /// The instructions.
+    pub(super) fn system(&self) -> Option<&str> {
+        self.system.as_deref()
+    }
+
+    /// Sets the instructions; they count for the whole conversation, also for turns already made.
+    pub(super) fn set_system(&mut self, text: String) {
+        self.system = Some(text);
+    }
+
+    /// Tokens used and the speed of the last answer.
+    pub(super) fn stats(&self) -> String {
+        let turns = units::plural(self.turns.len() / 2, "turn");
+        let used = format!("{turns}, {} of {} tokens", self.n_used, self.ctx());
+        match &self.last_stats {
+            Some(last) => format!("{used}\nlast answer: {last}"),
+            None => used,
+        }
+    }
+
+    /// Writes the conversation as `{"messages": [{"role": ..., "content": ...}, ...]}`.
+    pub(super) fn save(&self, path: &Path) -> anyhow::Result<()> {
+        let system = self.system.iter().map(|text| ("system", text.as_str()));
+        let turns = self.turns.iter().map(|m| (m.role.as_str(), m.content.as_str()));
+        let messages: Vec<Value> = system
+            .chain(turns)
+            .map(|(role, content)| json!({ "role": role, "content": content }))
+            .collect();
+        let text = format!("{:#}\n", json!({ "messages": messages }));
+        fs::write(path, text).with_context(|| path.display().to_string())
+    }
+
+    /// Goes on with a saved conversation in place of this one. Returns the number of its turns.
+    pub(super) fn load(&mut self, path: &Path) -> anyhow::Result<usize> {
+        let file = || path.display().to_string();
+        let size = fs::metadata(path).with_context(file)?.len();
+        if size > MAX_FILE_BYTES {
+            bail!("{}: expected at most {MAX_FILE_BYTES} bytes, found {size}", file());
+        }
+        let text = fs::read_to_string(path).with_context(file)?;
+        let (system, turns) = parse_saved(&text).with_context(file)?;
+        (self.system, self.turns, self.n_used) = (system, turns, 0);
+        Ok(self.turns.len() / 2)
+    }
+}
+
+fn parse_saved(text: &str) -> anyhow::Result<(Option<String>, Vec<Message>)> {
+    let value: Value = serde_json::from_str(text)?;
+    let list = value["messages"].as_array().context("expected {\"messages\": [...]}")?;
+    let mut system = None;
+    let mut turns = Vec::new();
+    for (idx, entry) in list.iter().enumerate() {
+        let (role, content) = (entry["role"].as_str(), entry["content"].as_str());
+        let content =
+            content.with_context(|| format!("message {idx}: expected a text \"content\""))?;
+        let expected = if turns.len() % 2 == 0 { Role::User } else { Role::Assistant };
+        match role {
+            Some("system") if idx == 0 => system = Some(content.to_owned()),
+            Some(role) if role == expected.as_str() => turns.push(Message::new(expected, content)),
+            role => {
+                let found = role.unwrap_or("none");
+                bail!("message {idx}: expected role {}, found {found}", expected.as_str())
+            }
+        }
+    }
+    if turns.len() % 2 == 1 {
+        bail!("expected an answer to the last user message");
+    }
+    Ok((system, turns))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn saved_conversations_are_checked() {
+        let turn = |role: &str| json!({ "role": role, "content": "x" });
+        let parse = |roles: &[&str]| {
+            let messages: Vec<Value> = roles.iter().map(|r| turn(r)).collect();
+            parse_saved(&json!({ "messages": messages }).to_string())
+        };
+        let (system, turns) = parse(&["system", "user", "assistant"]).unwrap();
+        assert_eq!((system.as_deref(), turns.len()), (Some("x"), 2));
+        for (roles, expected) in [
+            (&["assistant"][..], "expected role user, found assistant"),
+            (&["user", "system"], "expected role assistant, found system"),
+            (&["user"], "expected an answer"),
+        ] {
+            let message = parse(roles).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+        assert!(parse_saved("[]").is_err() && parse_saved("{").is_err());
+    }
+}

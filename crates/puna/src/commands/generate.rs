@@ -1,0 +1,154 @@
+//! `puna generate`: continue a prompt.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::bail;
+use clap::Args;
+use puna_engine::{FinishReason, Logprobs, Request};
+use serde_json::{Value, json};
+
+use crate::args::{ModelArgs, ThreadsArg, count};
+use crate::failure::{Interrupted, Usage};
+use crate::interrupt::Interrupt;
+use crate::runtime::{Answer, Runtime};
+use crate::sampling::SamplingArgs;
+use crate::typed::reject_unknown_options;
+
+/// The model used when none is named.
+const DEFAULT_MODEL: &str = "stories260K";
+
+/// Continue a prompt
+#[derive(Args)]
+#[command(
+    override_usage = "puna generate [OPTIONS] [MODEL] PROMPT",
+    after_help = "Without MODEL a small built-in story model is used. The text goes to stdout, all else to stderr.\n\
+                  Put -- before a prompt that looks like an option.\n\n\
+                  Example: puna generate \"Once upon a time\""
+)]
+pub(crate) struct GenerateArgs {
+    /// The text to continue, after the model if one is given
+    #[arg(value_name = "[MODEL] PROMPT", num_args = 1..=2, required = true,
+          allow_hyphen_values = true)]
+    model_and_prompt: Vec<String>,
+    /// Stop after N tokens [default: at the end of text, or when the context is full]
+    #[arg(short = 'n', long, value_name = "N", value_parser = count(1))]
+    n_tokens: Option<usize>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    threads: ThreadsArg,
+    /// Print one JSON object at the end instead of the text as it comes
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+    /// Report the log-probabilities of each token and of the N likeliest in its place (with --json)
+    #[arg(long, value_name = "N", requires = "json", value_parser = count(0), help_heading = "Output")]
+    logprobs: Option<usize>,
+}
+
+/// Loads the model, streams the text, tells what it took.
+pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
+    reject_unknown_options("generate", &args.model_and_prompt)?;
+    let (model, prompt) = model_and_prompt(&args.model_and_prompt)?;
+    let mut runtime = Runtime::load(model, &args.model, args.threads.n_threads())?;
+    let tokenizer = &runtime.tokenizer;
+    let mut ids: Vec<u32> = runtime.bos_id.into_iter().collect();
+    tokenizer.encode_into(prompt, &mut ids);
+    if ids.is_empty() {
+        bail!(Usage("PROMPT is empty, and this model has no token that begins a text".into()));
+    }
+    let sampling = args.sampling.resolve();
+    let seed = sampling.seed;
+    let request = Request {
+        prompt: ids,
+        max_new_tokens: args.n_tokens,
+        sampling,
+        stop_ids: runtime.stop_ids.clone(),
+        n_logprobs: args.logprobs,
+    };
+    let interrupt = Interrupt::install()?;
+    let mut out = io::stdout().lock();
+    let answer = runtime.answer(request, &interrupt, |text| {
+        if args.json {
+            return Ok(());
+        }
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    })?;
+    if args.json {
+        let mut object = to_json(&runtime, &answer);
+        object["seed"] = json!(seed);
+        writeln!(out, "{object}")?;
+    } else {
+        writeln!(out)?;
+    }
+    eprint_stats(&runtime, &answer)?;
+    if answer.reason == FinishReason::Cancelled { Err(Interrupted.into()) } else { Ok(()) }
+}
+
+/// A single argument is the prompt; but a path alone is more likely a model without a prompt.
+fn model_and_prompt(typed: &[String]) -> anyhow::Result<(&str, &str)> {
+    match typed {
+        [path] if Path::new(path).exists() => bail!(Usage(format!(
+            "the prompt is missing: {path} exists, so it is taken for the model\n\n\
+             Usage: puna generate [OPTIONS] [MODEL] PROMPT"
+        ))),
+        [prompt] => Ok((DEFAULT_MODEL, prompt)),
+        [model, prompt] => Ok((model, prompt)),
+        _ => bail!(Usage("expected [MODEL] PROMPT".into())),
+    }
+}
+
+fn eprint_stats(runtime: &Runtime, answer: &Answer) -> io::Result<()> {
+    let mut err = anstream::stderr().lock();
+    if answer.reason == FinishReason::Context {
+        writeln!(err, "stopped: the context of {} tokens is full", runtime.ctx)?;
+    }
+    writeln!(err, "\x1b[2m{} · {}\x1b[0m", runtime.load_line(), answer.stats_line())
+}
+
+fn to_json(runtime: &Runtime, answer: &Answer) -> Value {
+    let mut object = json!({
+        "model": runtime.name,
+        "text": answer.text,
+        "ids": answer.tokens.iter().map(|&(id, _)| id).collect::<Vec<_>>(),
+        "finish_reason": answer.reason_name(),
+        "usage": answer.usage_json(),
+        "timings": answer.timings_json(runtime.load_secs),
+    });
+    let with_logprobs: Option<Vec<Value>> = answer
+        .tokens
+        .iter()
+        .map(|(id, logprobs)| Some(logprobs_json(runtime, *id, logprobs.as_ref()?)))
+        .collect();
+    if let Some(list) = with_logprobs {
+        object["logprobs"] = list.into();
+    }
+    object
+}
+
+fn logprobs_json(runtime: &Runtime, id: u32, logprobs: &Logprobs) -> Value {
+    let entry = |id: u32, logprob: f32| {
+        let piece = runtime.tokenizer.piece(id).map(|piece| piece.text.as_str());
+        json!({ "id": id, "piece": piece, "logprob": logprob })
+    };
+    let mut object = entry(id, logprobs.chosen);
+    object["top"] = logprobs.top.iter().map(|&(id, logprob)| entry(id, logprob)).collect();
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_argument_is_the_prompt() {
+        let typed = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(model_and_prompt(&typed(&["hello"])).unwrap(), (DEFAULT_MODEL, "hello"));
+        assert_eq!(model_and_prompt(&typed(&["m", "-p"])).unwrap(), ("m", "-p"));
+        let error = model_and_prompt(&typed(&["."])).unwrap_err();
+        assert!(error.is::<Usage>(), "{error}");
+    }
+}

@@ -1,0 +1,9 @@
+//! One file a subcommand: its arguments, their check, and the calls into the libraries.
+
+pub(crate) mod bench;
+pub(crate) mod chat;
+pub(crate) mod completions;
+pub(crate) mod generate;
+pub(crate) mod inspect;
+pub(crate) mod synth;
+pub(crate) mod tokenize;

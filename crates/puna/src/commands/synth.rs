@@ -1,0 +1,83 @@
+//! `puna synth`: a random-weight model of a published shape.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::bail;
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use puna_core::DType;
+use puna_hub::synth::{Shape, Synth};
+use puna_hub::{HubError, OpenOptions};
+
+use crate::failure::Interrupted;
+use crate::interrupt::Interrupt;
+use crate::{progress, units};
+
+/// Write a random-weight model, for benchmarks and tests
+#[derive(Args)]
+#[command(
+    after_help = "The text such a model writes means nothing; its speed and memory are those of a real one.\n\n\
+                  Example: puna synth --shape tinyllama-1.1b --type q8_0 random.gguf"
+)]
+pub(crate) struct SynthArgs {
+    /// The file to write
+    #[arg(value_name = "OUT.gguf")]
+    out: PathBuf,
+    /// Which shape
+    #[arg(long, value_name = "SHAPE", ignore_case = true, value_parser = shape())]
+    shape: Shape,
+    /// How matrices are stored
+    #[arg(long = "type", value_name = "TYPE", ignore_case = true, value_parser = dtype())]
+    dtype: DType,
+    /// Take the vocabulary of this model or tokenizer file instead of inventing 32,000 pieces
+    #[arg(long, value_name = "MODEL")]
+    tokenizer: Option<String>,
+    /// Seed of the random weights: same seed, same file
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+}
+
+fn shape() -> impl TypedValueParser<Value = Shape> {
+    PossibleValuesParser::new(Shape::ALL.map(Shape::name)).try_map(|name| name.parse::<Shape>())
+}
+
+fn dtype() -> impl TypedValueParser<Value = DType> {
+    PossibleValuesParser::new(DType::ALL.map(DType::name)).try_map(|name| name.parse::<DType>())
+}
+
+/// Writes the file, with a progress bar; Ctrl-C leaves nothing behind.
+pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let tokenizer = match &args.tokenizer {
+        Some(model) => Some(puna_hub::open_tokenizer(model, &OpenOptions::default())?.0),
+        None => None,
+    };
+    let job = Synth::new(args.shape, args.dtype, tokenizer.as_ref(), args.seed);
+    for (dtype, n) in job.fallbacks() {
+        eprintln!(
+            "note: {} with rows that are no multiple of {} are stored as {dtype}",
+            units::count(n, "matrix", "matrices"),
+            args.dtype.block_len()
+        );
+    }
+    let interrupt = Interrupt::install()?;
+    let bar = progress::over_bytes("writing", job.n_bytes());
+    let outcome = job.write(&args.out, &mut |written| {
+        bar.set_position(written);
+        !interrupt.is_set()
+    });
+    bar.finish_and_clear();
+    match outcome {
+        Err(HubError::Stopped) => bail!(Interrupted),
+        other => other?,
+    }
+    eprintln!(
+        "wrote {}: {} parameters, {} in {}",
+        args.out.display(),
+        units::params(job.config().n_params()),
+        units::bytes(job.n_bytes()),
+        units::seconds(started.elapsed().as_secs_f64())
+    );
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! A model ready to answer: what `generate` and `chat` share. They are clients of the engine with one request at
+//! a time.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use puna_core::ModelConfig;
+use puna_engine::{Engine, EngineConfig, Event, FinishReason, Logprobs, Request, Usage};
+use puna_hub::{OpenOptions, Opened};
+use puna_kernels::Cpu;
+use puna_model::{KvCache, Model, Runner};
+use puna_tokenizer::Tokenizer;
+use puna_tokenizer::chat::ChatTemplate;
+use serde_json::{Value, json};
+
+use crate::args::ModelArgs;
+use crate::interrupt::Interrupt;
+use crate::{memory, system, units};
+
+/// Most rows of one forward pass: prompts are taken in pieces of this size.
+pub(crate) const BATCH_TOKENS: usize = 512;
+
+/// A loaded model with its engine.
+pub(crate) struct Runtime {
+    pub(crate) name: String,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) template: ChatTemplate,
+    /// The token to put before a prompt, where the model wants one.
+    pub(crate) bos_id: Option<u32>,
+    /// Tokens that end an answer.
+    pub(crate) stop_ids: Vec<u32>,
+    /// Positions that the KV cache holds.
+    pub(crate) ctx: usize,
+    pub(crate) load_secs: f64,
+    engine: Engine<Runner>,
+}
+
+/// What came of a request.
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    /// The tokens, each with its log-probabilities where they were asked for.
+    pub(crate) tokens: Vec<(u32, Option<Logprobs>)>,
+    pub(crate) reason: FinishReason,
+    pub(crate) usage: Usage,
+    /// From the request to its first token.
+    prompt_secs: f64,
+    /// From the first token to the last.
+    answer_secs: f64,
+}
+
+impl Runtime {
+    /// Opens and loads `model`, after checking that it fits into memory.
+    pub(crate) fn load(model: &str, args: &ModelArgs, n_threads: usize) -> anyhow::Result<Self> {
+        let started = Instant::now();
+        let Opened { name, checkpoint, tokenizer, template, bos_id, stop_ids } = open(model, args)?;
+        let source = &*checkpoint.source;
+        let ctx = context_len(source.config(), args.ctx);
+        memory::check(source, args.kv_type, ctx, BATCH_TOKENS).context(name.clone())?;
+        let network = Model::load(source, ctx).with_context(|| name.clone())?;
+        let cpu = Cpu::new(n_threads)?;
+        let runner = Runner::new(Arc::new(network), cpu, args.kv_type, KvCache::blocks_for(ctx));
+        let engine = Engine::new(
+            runner,
+            EngineConfig { max_batch_tokens: BATCH_TOKENS, max_seqs: 1, prefix_cache: true },
+        );
+        let load_secs = started.elapsed().as_secs_f64();
+        Ok(Self { name, tokenizer, template, bos_id, stop_ids, ctx, load_secs, engine })
+    }
+
+    /// Runs `request` to its end, or until Ctrl-C. `on_text` gets the text as it becomes certain, never a part of
+    /// a character; the space before the first word is kept, since the text continues the prompt.
+    pub(crate) fn answer(
+        &mut self,
+        request: Request,
+        interrupt: &Interrupt,
+        mut on_text: impl FnMut(&str) -> io::Result<()>,
+    ) -> anyhow::Result<Answer> {
+        let mut decoder = self.tokenizer.decoder();
+        for &id in &request.prompt {
+            decoder.push(id);
+        }
+        let started = Instant::now();
+        let request_id = self.engine.submit(request)?;
+        let (mut text, mut tokens) = (String::new(), Vec::new());
+        let mut first_token = None;
+        let mut emit = |part: String, text: &mut String| -> io::Result<()> {
+            text.push_str(&part);
+            if part.is_empty() { Ok(()) } else { on_text(&part) }
+        };
+        loop {
+            if interrupt.is_set() {
+                self.engine.cancel(request_id);
+            }
+            for event in self.engine.step() {
+                match event {
+                    Event::Token { token, logprobs, .. } => {
+                        first_token.get_or_insert_with(Instant::now);
+                        emit(decoder.push(token), &mut text)?;
+                        tokens.push((token, logprobs));
+                    }
+                    Event::Finished { reason: FinishReason::Failed(failure), .. } => {
+                        bail!("{}: no token can be drawn: {failure}", self.name)
+                    }
+                    Event::Finished { reason, usage, .. } => {
+                        emit(decoder.finish(), &mut text)?;
+                        let first = first_token.unwrap_or_else(Instant::now);
+                        let prompt_secs = first.duration_since(started).as_secs_f64();
+                        let answer_secs = first.elapsed().as_secs_f64();
+                        return Ok(Answer {
+                            text,
+                            tokens,
+                            reason,
+                            usage,
+                            prompt_secs,
+                            answer_secs,
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// `load 0.21 s, memory 1.3 GB`, the second part where the system tells.
+    pub(crate) fn load_line(&self) -> String {
+        let load = format!("load {}", units::seconds(self.load_secs));
+        match system::peak_memory() {
+            Some(peak) => format!("{load} · memory {}", units::bytes(peak)),
+            None => load,
+        }
+    }
+}
+
+/// Opens a model with its tokenizer as the options say.
+pub(crate) fn open(model: &str, args: &ModelArgs) -> anyhow::Result<Opened> {
+    Ok(puna_hub::open(model, &OpenOptions { tokenizer: args.tokenizer.clone() })?)
+}
+
+/// The context asked for, else the model's own; warns when it is longer than the model's.
+pub(crate) fn context_len(config: &ModelConfig, asked: Option<usize>) -> usize {
+    let trained = config.max_seq_len;
+    let ctx = asked.unwrap_or(trained);
+    if ctx > trained {
+        anstream::eprintln!(
+            "\x1b[1;33mwarning:\x1b[0m --ctx {ctx} is longer than this model's {trained}: the text may degrade"
+        );
+    }
+    ctx
+}
+
+impl Answer {
+    /// Prompt tokens that had to be computed.
+    fn n_prefilled(&self) -> usize {
+        self.usage.n_prompt - self.usage.n_cached
+    }
+
+    /// Tokens between the first and the last.
+    fn n_decoded(&self) -> usize {
+        self.tokens.len().saturating_sub(1)
+    }
+
+    /// `prompt 6 tokens, 812 tokens/s · answer 120 tokens, 1050 tokens/s`.
+    pub(crate) fn stats_line(&self) -> String {
+        let Usage { n_prompt, n_cached, n_generated } = self.usage;
+        let cached = if n_cached > 0 { format!(" ({n_cached} cached)") } else { String::new() };
+        format!(
+            "prompt {}{cached}, {} tokens/s · answer {}, {} tokens/s",
+            units::plural(n_prompt, "token"),
+            units::rate(self.n_prefilled(), self.prompt_secs),
+            units::plural(n_generated, "token"),
+            units::rate(self.n_decoded(), self.answer_secs),
+        )
+    }
+
+    /// The reason in one word, as JSON has it.
+    pub(crate) fn reason_name(&self) -> &'static str {
+        match self.reason {
+            FinishReason::Stop(_) => "stop",
+            FinishReason::Length => "length",
+            FinishReason::Context => "context",
+            FinishReason::Cancelled => "cancelled",
+            FinishReason::Failed(_) => "failed",
+        }
+    }
+
+    /// Token counts.
+    pub(crate) fn usage_json(&self) -> Value {
+        let Usage { n_prompt, n_cached, n_generated } = self.usage;
+        json!({ "prompt_tokens": n_prompt, "cached_tokens": n_cached, "generated_tokens": n_generated })
+    }
+
+    /// Seconds and speeds.
+    pub(crate) fn timings_json(&self, load_secs: f64) -> Value {
+        let per_sec = |n: usize, secs: f64| (n > 0 && secs > 0.0).then(|| n as f64 / secs);
+        json!({
+            "load_secs": load_secs,
+            "prompt_secs": self.prompt_secs,
+            "answer_secs": self.answer_secs,
+            "prompt_tokens_per_sec": per_sec(self.n_prefilled(), self.prompt_secs),
+            "answer_tokens_per_sec": per_sec(self.n_decoded(), self.answer_secs),
+            "peak_memory_bytes": system::peak_memory(),
+        })
+    }
+}

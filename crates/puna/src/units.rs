@@ -1,0 +1,77 @@
+//! Numbers as people read them.
+
+/// Bytes in decimal units: `812 B`, `4.6 GB`.
+pub(crate) fn bytes(n: u64) -> String {
+    scaled(n, ["B", "kB", "MB", "GB", "TB"])
+}
+
+/// A count in words of the field: `6.74B` parameters.
+pub(crate) fn params(n: u64) -> String {
+    match n {
+        1_000_000_000.. => format!("{:.2}B", n as f64 / 1e9),
+        1_000_000.. => format!("{:.1}M", n as f64 / 1e6),
+        1_000.. => format!("{:.0}K", n as f64 / 1e3),
+        _ => n.to_string(),
+    }
+}
+
+/// Seconds: `3.2 ms`, `1.25 s`.
+pub(crate) fn seconds(secs: f64) -> String {
+    if secs < 0.1 { format!("{:.1} ms", secs * 1e3) } else { format!("{secs:.2} s") }
+}
+
+/// Events a second, with the digits that mean something; a dash when no time was measured.
+pub(crate) fn rate(n: usize, secs: f64) -> String {
+    if n == 0 || secs <= 0.0 {
+        return "-".to_owned();
+    }
+    let per_sec = n as f64 / secs;
+    if per_sec < 100.0 { format!("{per_sec:.1}") } else { format!("{per_sec:.0}") }
+}
+
+/// `1 token`, `2 tokens`.
+pub(crate) fn plural(n: usize, word: &str) -> String {
+    count(n, word, &format!("{word}s"))
+}
+
+/// `1 matrix`, `2 matrices`.
+pub(crate) fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+fn scaled(n: u64, units: [&str; 5]) -> String {
+    let mut value = n as f64;
+    let mut idx = 0;
+    // 999.95 would print as 1000.0 of the smaller unit.
+    while value >= 999.95 && idx + 1 < units.len() {
+        value /= 1000.0;
+        idx += 1;
+    }
+    let digits = usize::from(idx > 0 && value < 99.95);
+    format!("{value:.digits$} {}", units[idx])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        let cases: [(String, &str); 11] = [
+            (bytes(812), "812 B"),
+            (bytes(1_056_540), "1.1 MB"),
+            (bytes(999_960), "1.0 MB"),
+            (bytes(4_601_000_000), "4.6 GB"),
+            (bytes(123_400_000), "123 MB"),
+            (params(6_738_415_616), "6.74B"),
+            (params(260_032), "260K"),
+            (seconds(0.0032), "3.2 ms"),
+            (seconds(1.25), "1.25 s"),
+            (rate(50, 2.0), "25.0"),
+            (plural(1, "token"), "1 token"),
+        ];
+        for (found, expected) in cases {
+            assert_eq!(found, expected);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Wrong usage, help and completions: what the program says before it does anything.
+
+mod common;
+
+use common::run;
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let cases: [(&[&str], &[&str]); 22] = [
+        (&[], &["Usage: puna"]),
+        (&["generat"], &["generate"]),
+        (&["generate"], &["PROMPT"]),
+        (&["generate", "a", "b", "c"], &["unexpected argument"]),
+        (&["generate", "Cargo.toml"], &["the prompt is missing", "Usage: puna generate"]),
+        (&["generate", "--temprature", "x"], &["did you mean '--temperature'?", "--"]),
+        (&["generate", "--temperature", "-1", "x"], &["0 or more"]),
+        (&["generate", "--temperature", "hot", "x"], &["expected a number"]),
+        (&["generate", "--top-p", "1.5", "x"], &["0 to 1"]),
+        (&["generate", "-n", "0", "x"], &["-n"]),
+        (&["generate", "--threads", "0", "x"], &["--threads"]),
+        (&["generate", "--kv-type", "q8", "x"], &["q8_0"]),
+        (&["generate", "--logit-bias", "x", "x"], &["expected ID=X"]),
+        (&["generate", "--logprobs", "2", "x"], &["--json"]),
+        (&["chat"], &["MODEL is missing", "no chat model comes with this program"]),
+        (&["inspect"], &["MODEL"]),
+        (&["tokenize", "--model", "stories260K"], &["--encode"]),
+        (&["tokenize", "--encode", "x"], &["--model"]),
+        (&["tokenize", "--model", "stories260K", "--decode", "512"], &["0 to 511", "\"512\""]),
+        (&["tokenize", "--model", "stories260K", "--encode", "x", "--file", "y"], &["--file"]),
+        (&["synth", "--shape", "8b", "--type", "f16", "x"], &["tinyllama-1.1b"]),
+        (&["completions", "tcsh"], &["bash"]),
+    ];
+    for (args, parts) in cases {
+        run(args).expect(2, parts);
+    }
+    let bench = ["bench", "stories260K", "--depth", "500", "-p", "100"];
+    run(&bench).expect(2, &["600 positions, 88 more than the context of 512"]);
+}
+
+#[test]
+fn completions_name_every_command() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let run = run(&["completions", shell]);
+        run.expect(0, &[]);
+        for command in ["generate", "chat", "inspect", "tokenize", "synth", "bench"] {
+            assert!(run.stdout.contains(command), "{shell}: {command}");
+        }
+    }
+}
+
+/// The help texts are compared whole, so that a new option is a change someone looks at. After a change on purpose:
+/// `PUNA_UPDATE=1 cargo test -p puna --test usage`.
+#[test]
+fn help_is_as_recorded() {
+    let commands = ["", "generate", "chat", "inspect", "tokenize", "synth", "bench", "completions"];
+    for command in commands {
+        let args: Vec<&str> = [command, "--help"].into_iter().filter(|a| !a.is_empty()).collect();
+        let run = run(&args);
+        run.expect(0, &[]);
+        let name = if command.is_empty() { "puna" } else { command };
+        let path = format!("{}/tests/help/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+        // Neither the program's suffix on Windows nor its line ends count.
+        let found = run.stdout.replace("puna.exe", "puna").replace("\r\n", "\n");
+        if std::env::var_os("PUNA_UPDATE").is_some() {
+            std::fs::write(&path, &found).expect("the test folder is writable");
+        }
+        let recorded = std::fs::read_to_string(&path).unwrap_or_default().replace("\r\n", "\n");
+        assert_eq!(found, recorded, "the help of {name:?} changed; see this test's comment");
+    }
+}
+
+#[test]
+fn version_is_told() {
+    let run = run(&["--version"]);
+    assert_eq!(run.expect(0, &[]).stdout, format!("puna {}\n", env!("CARGO_PKG_VERSION")));
+}
