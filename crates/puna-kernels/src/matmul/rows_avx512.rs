@@ -117,7 +117,7 @@ macro_rules! both {
 }
 
 macro_rules! rows {
-    ($token:ty, $features:literal, $signed_from:literal, |$max:ident, $w:ident, $x:ident, $acc:ident| $dots:expr) => {
+    ($token:ty, $features:literal, $signed_from:literal, |$max:ident, $w:ident, $x:ident, $acc:ident| $dots:block) => {
         impl Rows for $token {
             const LANES: usize = 2 * HALF;
             const TOKENS: usize = 6;
@@ -232,7 +232,7 @@ macro_rules! rows {
                 $acc: &mut [Self::I; NT],
             ) {
                 // SAFETY: `self` proves the features.
-                unsafe { $dots };
+                unsafe { $dots }
             }
 
             #[inline(always)]
@@ -276,11 +276,13 @@ macro_rules! rows {
 }
 
 rows!(Avx512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl", 255, |max, w, x, acc| {
-    dots_by_pairs(max, w, x, acc)
+    dots_by_pairs(max, w, x, acc);
 });
 rows!(
     Avx512Vnni,
     "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16",
     256,
-    |_max, w, x, acc| dots_vnni(w, x, acc)
+    |_max, w, x, acc| {
+        dots_vnni(w, x, acc);
+    }
 );
