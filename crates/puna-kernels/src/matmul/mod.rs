@@ -9,12 +9,14 @@ mod activations;
 mod float;
 mod formats;
 mod formats_k;
-mod quant;
+#[allow(missing_docs)] pub mod quant;
 mod rows;
 #[cfg(target_arch = "x86_64")]
 mod rows_avx2;
 #[cfg(target_arch = "x86_64")]
 mod rows_avx512;
+#[cfg(target_arch = "aarch64")]
+mod rows_neon;
 mod rows_scalar;
 #[cfg(test)]
 mod tests;

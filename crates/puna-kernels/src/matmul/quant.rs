@@ -214,7 +214,7 @@ fn decode_chunk<S: Rows, F: Format<BYTES, SCALES>, const BYTES: usize, const SCA
         let distance = if is_last { S::LANES * stride - from } else { n_bytes };
         let ahead = Ahead { start: data.as_ptr().wrapping_add(distance), stride, n_bytes };
         for (b, out) in out.chunks_exact_mut(step).enumerate() {
-            ahead.prefetch(s, S::LANES * b / n_stored..S::LANES * (b + 1) / n_stored);
+            if PF.load(std::sync::atomic::Ordering::Relaxed) == 1 { ahead.prefetch(s, S::LANES * b / n_stored..S::LANES * (b + 1) / n_stored); }
             F::decode(&Column::new(s, &data[b * BYTES..], stride), out);
         }
     } else {
@@ -228,6 +228,7 @@ fn decode_chunk<S: Rows, F: Format<BYTES, SCALES>, const BYTES: usize, const SCA
     }
 }
 
+#[allow(missing_docs)] pub static PF: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(1);
 /// What is decoded after the present chunk: it lies scattered, row by row, which no hardware foresees.
 struct Ahead {
     start: *const u8,
