@@ -53,7 +53,9 @@ pub(crate) struct QuantActivations {
     /// Tokens in every tile but the last.
     pub tile_len: usize,
     words: Vec<i32>,
-    sides: Vec<(Side, Vec<i32>)>,
+    sides: Vec<Side>,
+    /// All tiles of the first side, all of the second, and so on.
+    side_values: Vec<i32>,
 }
 
 impl QuantActivations {
@@ -70,45 +72,44 @@ impl QuantActivations {
     /// When they were not prepared.
     #[inline(always)]
     pub(super) fn side(&self, side: Side) -> &[i32] {
-        let found = self.sides.iter().find(|(prepared, _)| *prepared == side);
-        &found.expect("activations were prepared for this type of weights").1
+        let index = self.sides.iter().position(|&prepared| prepared == side);
+        let index = index.expect("activations were prepared for this type of weights");
+        let n_cells = self.n_tokens * self.n_blocks;
+        &self.side_values[n_cells * groups_before(&self.sides, index)..][..n_cells * side.groups()]
     }
 
-    fn set(&mut self, cpu: &Cpu, x: &[f32], dim: usize, sides: &[Side], tile_len: usize) {
-        self.n_tokens = x.len() / dim;
-        self.n_blocks = dim / BLOCK_LEN;
-        self.tile_len = tile_len;
-        let n_cells = self.n_tokens * self.n_blocks;
+    fn set(&mut self, cpu: &Cpu, x: &[f32], dim: usize) {
+        let (n_tokens, n_blocks, tile_len) = (x.len() / dim, dim / BLOCK_LEN, self.tile_len);
+        (self.n_tokens, self.n_blocks) = (n_tokens, n_blocks);
+        let (n_cells, sides) = (n_tokens * n_blocks, &self.sides);
         self.words.resize(n_cells * WORDS, 0);
-        self.sides.truncate(sides.len());
-        for (i, &side) in sides.iter().enumerate() {
-            if i == self.sides.len() {
-                self.sides.push((side, Vec::new()));
-            }
-            self.sides[i].0 = side;
-            self.sides[i].1.resize(n_cells * side.groups(), 0);
-        }
+        self.side_values.resize(n_cells * groups_before(sides, sides.len()), 0);
         let words = DisjointMut::new(&mut self.words);
-        let (n_blocks, n_tokens) = (self.n_blocks, self.n_tokens);
+        let values = DisjointMut::new(&mut self.side_values);
         cpu.pool().run(n_tokens.div_ceil(tile_len), &|tile| {
             let first = tile * tile_len;
             let nt = tile_len.min(n_tokens - first);
-            let start = first * n_blocks * WORDS;
-            // SAFETY: each tile has a range of its own.
-            let words = unsafe { words.part(start..start + nt * n_blocks * WORDS) };
+            let cells = first * n_blocks..(first + nt) * n_blocks;
+            // SAFETY: each tile has cells of its own.
+            let words = unsafe { words.part(cells.start * WORDS..cells.end * WORDS) };
+            let token = cpu.kernels().token();
             let x = &x[first * dim..(first + nt) * dim];
-            dispatch(cpu.kernels().token(), QuantizeTile { x, nt, words });
-        });
-        for (side, sums) in &mut self.sides {
-            let groups = side.groups();
-            for first in (0..n_tokens).step_by(tile_len) {
-                let nt = tile_len.min(n_tokens - first);
-                let words = &self.words[first * n_blocks * WORDS..][..nt * n_blocks * WORDS];
-                let sums = &mut sums[first * n_blocks * groups..][..nt * n_blocks * groups];
-                dispatch(cpu.kernels().token(), SumTile { words, nt, side: *side, sums });
+            dispatch(token, QuantizeTile { x, nt, words });
+            for (i, &side) in sides.iter().enumerate() {
+                let (before, groups) = (n_cells * groups_before(sides, i), side.groups());
+                // SAFETY: each tile has cells of its own in each side.
+                let sums = unsafe {
+                    values.part(before + cells.start * groups..before + cells.end * groups)
+                };
+                dispatch(token, SumTile { words, nt, side, sums });
             }
-        }
+        });
     }
+}
+
+/// Numbers for each cell in the first `n` sides.
+fn groups_before(sides: &[Side], n: usize) -> usize {
+    sides[..n].iter().map(|side| side.groups()).sum()
 }
 
 /// Rounds the tokens of one tile.
@@ -172,18 +173,21 @@ impl Job for SumTile<'_> {
         let steps = 8 / groups;
         for (words, sums) in words.chunks_exact(WORDS * nt).zip(sums.chunks_exact_mut(groups * nt))
         {
-            for (i, out) in sums.iter_mut().enumerate() {
-                let (group, t) = (i / nt, i % nt);
-                let mut sum = 0;
-                for k in group * steps..(group + 1) * steps {
-                    for byte in words[k * nt + t].to_le_bytes() {
-                        sum += i32::from(byte as i8);
+            for (words, sums) in words.chunks_exact(steps * nt).zip(sums.chunks_exact_mut(nt)) {
+                for (t, out) in sums.iter_mut().enumerate() {
+                    let mut sum = 0;
+                    for word in words.iter().skip(t).step_by(nt) {
+                        // Each byte in turn is moved to the top and back, with its sign.
+                        sum += (word << 24 >> 24)
+                            + (word << 16 >> 24)
+                            + (word << 8 >> 24)
+                            + (word >> 24);
                     }
+                    *out = match side {
+                        Side::Correction { offset, .. } => -i32::from(offset) * sum,
+                        Side::Sum { .. } => (sum as f32).to_bits() as i32,
+                    };
                 }
-                *out = match side {
-                    Side::Correction { offset, .. } => -i32::from(offset) * sum,
-                    Side::Sum { .. } => (sum as f32).to_bits() as i32,
-                };
             }
         }
     }
@@ -224,16 +228,15 @@ impl Activations {
             self.bf16_rounded.extend(x.iter().map(|&x| bf16::from_f32(x).to_f32()));
         }
         if dtypes.iter().any(|d| !d.is_float()) && !x.is_empty() {
-            let mut sides = Vec::new();
-            let mut tile_len = 1;
+            self.quant.sides.clear();
             for &dtype in dtypes.iter().filter(|d| !d.is_float()) {
                 let needs = quant::needs(cpu.kernels().token(), dtype);
-                tile_len = needs.tile_len;
-                if let Some(side) = needs.side.filter(|side| !sides.contains(side)) {
-                    sides.push(side);
+                self.quant.tile_len = needs.tile_len;
+                if let Some(side) = needs.side.filter(|side| !self.quant.sides.contains(side)) {
+                    self.quant.sides.push(side);
                 }
             }
-            self.quant.set(cpu, x, dim, &sides, tile_len);
+            self.quant.set(cpu, x, dim);
         }
     }
 

@@ -9,7 +9,7 @@ mod activations;
 mod float;
 mod formats;
 mod formats_k;
-#[allow(missing_docs)] pub mod quant;
+mod quant;
 mod rows;
 #[cfg(target_arch = "x86_64")]
 mod rows_avx2;

@@ -209,12 +209,17 @@ fn decode_chunk<S: Rows, F: Format<BYTES, SCALES>, const BYTES: usize, const SCA
     let data = &task.w.data()[(task.first_row + row) * stride + from..];
     let n_rows = S::LANES.min(task.n_rows - row);
     if n_rows == S::LANES {
-        let n_stored = out.len() / step;
-        let is_last = first + out.len() == task.x.n_blocks;
-        let distance = if is_last { S::LANES * stride - from } else { n_bytes };
-        let ahead = Ahead { start: data.as_ptr().wrapping_add(distance), stride, n_bytes };
+        // Rows by turns are a pattern that hardware hardly foresees. The next group of rows lies in one piece
+        // behind this one, and is asked for at the pace at which this one is decoded.
+        let is_next_near = task.x.n_tokens <= S::TOKENS && row + 2 * S::LANES <= task.n_rows;
+        let next_group = data.as_ptr().wrapping_add(S::LANES * stride - from);
         for (b, out) in out.chunks_exact_mut(step).enumerate() {
-            if PF.load(std::sync::atomic::Ordering::Relaxed) == 1 { ahead.prefetch(s, S::LANES * b / n_stored..S::LANES * (b + 1) / n_stored); }
+            if is_next_near {
+                let at = (first / step + b) * S::LANES * BYTES;
+                for line in (0..S::LANES * BYTES).step_by(64) {
+                    s.prefetch(next_group.wrapping_add(at + line));
+                }
+            }
             F::decode(&Column::new(s, &data[b * BYTES..], stride), out);
         }
     } else {
@@ -224,26 +229,6 @@ fn decode_chunk<S: Rows, F: Format<BYTES, SCALES>, const BYTES: usize, const SCA
         }
         for (b, out) in out.chunks_exact_mut(step).enumerate() {
             F::decode(&Column::new(s, &padded[b * BYTES..], n_bytes), out);
-        }
-    }
-}
-
-#[allow(missing_docs)] pub static PF: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(1);
-/// What is decoded after the present chunk: it lies scattered, row by row, which no hardware foresees.
-struct Ahead {
-    start: *const u8,
-    stride: usize,
-    n_bytes: usize,
-}
-
-impl Ahead {
-    /// Asks for the chunk of some of the group's rows.
-    #[inline(always)]
-    fn prefetch<S: Rows>(&self, s: S, rows: Range<usize>) {
-        for r in rows {
-            for line in (0..self.n_bytes + 63).step_by(64) {
-                s.prefetch(self.start.wrapping_add(r * self.stride + line));
-            }
         }
     }
 }
