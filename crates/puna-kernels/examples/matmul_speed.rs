@@ -3,6 +3,8 @@
 //!
 //! The matrix is 5632 × 2048, many times over, so that the caches near a core hold no copy. The fastest run counts.
 
+#![expect(clippy::print_stdout, reason = "printing is what it is for")]
+
 use std::time::Instant;
 
 use puna_core::DType;
