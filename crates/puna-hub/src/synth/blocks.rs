@@ -39,7 +39,7 @@ fn factors(dtype: DType) -> Factors {
 /// Fills `out`, whole blocks of `dtype`, with random weights of mean 0 and deviation [`STD`].
 pub(crate) fn fill(dtype: DType, rng: &mut Rng, out: &mut [u8]) {
     match dtype {
-        DType::F32 => plain(rng, out, |x| x.to_le_bytes()),
+        DType::F32 => plain(rng, out, f32::to_le_bytes),
         DType::F16 => plain(rng, out, |x| f16_bits(x).to_le_bytes()),
         DType::BF16 => plain(rng, out, |x| ((x.to_bits() >> 16) as u16).to_le_bytes()),
         _ => blocks(dtype, rng, out),
