@@ -3,7 +3,7 @@
 use crate::isa::{Isa, IsaError, Token};
 use crate::pool::Pool;
 
-/// The kernels of one instruction set, reached through its token ([`Token::dispatch`]).
+/// The kernels of one instruction set, reached through its token.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernels {
     token: Token,

@@ -6,18 +6,18 @@
 //! threads, sums never, and each documents the order of its summation.
 
 mod attn;
-pub mod blocks;
+mod blocks;
 mod cpu;
 mod disjoint;
 mod elementwise;
-pub mod isa;
+mod isa;
 mod math;
-pub mod matmul;
+mod matmul;
 pub mod peak;
-pub mod pool;
+mod pool;
 mod rope;
 mod scratch;
-pub mod simd;
+mod simd;
 #[cfg(test)]
 mod testing;
 

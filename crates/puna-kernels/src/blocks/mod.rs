@@ -27,7 +27,7 @@ use half::{bf16, f16};
 use puna_core::DType;
 
 /// Elements in a block of a K-quant.
-pub const K_BLOCK_LEN: usize = 256;
+pub(crate) const K_BLOCK_LEN: usize = 256;
 
 /// The exact values of whole blocks (or of plain elements).
 ///
