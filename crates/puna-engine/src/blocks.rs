@@ -13,7 +13,7 @@
 //! holds a block holds its parent; so a child is always idle for longer than its parent and goes first, and
 //! no published block is ever cut off from the root.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::BLOCK_LEN;
@@ -168,7 +168,7 @@ impl BlockPool {
             }
         }
         assert_eq!(books.idle.len(), n_idle, "idle blocks");
-        let serials: Vec<Serial> = books.published.values().map(|&b| books.serial(b)).collect();
+        let serials: HashSet<Serial> = books.published.values().map(|&b| books.serial(b)).collect();
         for content in books.published.keys() {
             assert!(content.parent == ROOT || serials.contains(&content.parent), "orphan");
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::sampler::{Sampler, Scratch};
-use crate::scheduler::{Plan, Scheduler};
+use crate::scheduler::{Plan, Scheduler, Sequence};
 use crate::{
     BLOCK_LEN, Event, Failure, FinishReason, Forward, Logprobs, Request, RequestId, SubmitError,
     Usage,
@@ -91,8 +91,8 @@ impl<F: Forward> Engine<F> {
     /// If the request makes no sense or can never fit. Nothing is shortened to make it fit.
     pub fn submit(&mut self, request: Request) -> Result<RequestId, SubmitError> {
         self.check_request(&request)?;
-        let Request { prompt, max_new_tokens, sampling, stop_ids, n_logprobs } = request;
-        let (wanted, context) = (self.wanted_len(&prompt, max_new_tokens), self.context());
+        let (wanted, context) = (wanted_len(&request), self.context());
+        let Request { prompt, sampling, stop_ids, n_logprobs, .. } = request;
         let (max_len, at_max_len) = if wanted <= context {
             (wanted, FinishReason::Length)
         } else {
@@ -123,7 +123,8 @@ impl<F: Forward> Engine<F> {
         let plan = self.scheduler.schedule();
         if !plan.is_empty() {
             let logits = self.forward.forward(&self.scheduler.chunks(&plan));
-            let draws = draw(&self.scheduler, &plan, &self.answers, logits, &mut self.scratch);
+            let wanting = self.scheduler.wanting(&plan);
+            let draws = sample(wanting, &self.answers, logits, &mut self.scratch);
             self.commit(&plan, draws);
         }
         std::mem::take(&mut self.events)
@@ -158,18 +159,13 @@ impl<F: Forward> Engine<F> {
             return Err(SubmitError::TooManyLogprobs { vocab_size, found });
         }
         if request.max_new_tokens.is_some() {
-            let wanted = self.wanted_len(&request.prompt, request.max_new_tokens);
-            let needed = wanted.min(self.forward.max_seq_len()).div_ceil(BLOCK_LEN);
+            let needed = wanted_len(request).min(self.forward.max_seq_len()).div_ceil(BLOCK_LEN);
             let n_blocks = self.forward.n_blocks();
             if needed > n_blocks {
                 return Err(SubmitError::CacheTooSmall { needed, n_blocks });
             }
         }
         request.sampling.check(vocab_size)
-    }
-
-    fn wanted_len(&self, prompt: &[u32], max_new_tokens: Option<usize>) -> usize {
-        max_new_tokens.map_or(usize::MAX, |n| prompt.len().saturating_add(n))
     }
 
     fn commit(&mut self, plan: &Plan, draws: Vec<Draw>) {
@@ -205,19 +201,23 @@ impl<F: Forward> Engine<F> {
     }
 }
 
-/// Draws a token for each sequence that `plan` reads to its end; `logits` has a row for each.
-fn draw(
-    scheduler: &Scheduler,
-    plan: &Plan,
+/// Draws a token for each of the sequences `wanting`, from its row of `logits`, `[n_wanting, V]`.
+fn sample<'a>(
+    wanting: impl Iterator<Item = &'a Sequence>,
     answers: &BTreeMap<RequestId, Answer>,
     logits: &[f32],
     scratch: &mut Scratch,
 ) -> Vec<Draw> {
-    let n_rows = scheduler.wanting(plan).count();
-    let Some(vocab_size) = logits.len().checked_div(n_rows) else { return Vec::new() };
-    let rows = logits.chunks_exact(vocab_size);
-    let draw = |(seq, logits): (&crate::scheduler::Sequence, &[f32])| {
-        (seq.id, answers[&seq.id].sampler.draw(logits, seq.tokens.len(), scratch))
+    let wanting: Vec<&Sequence> = wanting.collect();
+    let Some(vocab_size) = logits.len().checked_div(wanting.len()) else { return Vec::new() };
+    assert_eq!(logits.len(), wanting.len() * vocab_size, "one row for each of {}", wanting.len());
+    let draw = |(seq, row): (&Sequence, &[f32])| {
+        (seq.id, answers[&seq.id].sampler.draw(row, seq.tokens.len(), scratch))
     };
-    scheduler.wanting(plan).zip(rows).map(draw).collect()
+    wanting.into_iter().zip(logits.chunks_exact(vocab_size)).map(draw).collect()
+}
+
+/// Tokens of prompt and answer together, if nothing but `max_new_tokens` ends it.
+fn wanted_len(request: &Request) -> usize {
+    request.max_new_tokens.map_or(usize::MAX, |n| request.prompt.len().saturating_add(n))
 }

@@ -82,11 +82,11 @@ fn a_long_prompt_does_not_stall_an_answer() {
 
 #[test]
 fn prompts_are_served_in_order_and_fill_the_budget() {
-    let mut world = World::new(config(50, 3));
-    let ids: Vec<_> = (0..4).map(|i| world.submit(prompt(30, i * 100), 5)).collect();
-    assert_eq!(world.step(), [(ids[0], 0, 30), (ids[1], 0, 20)]);
+    let mut world = World::new(config(60, 3));
+    let ids: Vec<_> = (0..4).map(|i| world.submit(prompt(40, i * 100), 5)).collect();
+    assert_eq!(world.step(), [(ids[0], 0, 40), (ids[1], 0, 20)]);
     // The answer first, then what is left of the second prompt, then the third; the fourth has to wait.
-    assert_eq!(world.step(), [(ids[0], 30, 1), (ids[1], 20, 10), (ids[2], 0, 30)]);
+    assert_eq!(world.step(), [(ids[0], 40, 1), (ids[1], 20, 20), (ids[2], 0, 39)]);
 }
 
 #[test]

@@ -189,3 +189,23 @@ fn the_second_turn_reads_only_what_is_new() {
     assert_eq!(engine.forward().n_computed - before, 90 - 2 * BLOCK_LEN + 29);
     assert_eq!(reply.tokens, alone(&second).tokens);
 }
+
+#[test]
+fn an_answer_cut_and_continued_is_the_same() {
+    let dice = &mut Dice(Rng::new(3, 0));
+    for _ in 0..10 {
+        // Whether a token is of the prompt or of the answer matters to no draw, only to some penalties.
+        let sampling =
+            Sampling { seed: dice.below(1000) as u64, top_p: 0.95, ..Sampling::default() };
+        let prompt = dice.tokens(20);
+        let whole = Request { max_new_tokens: Some(40), sampling, ..dice.request(&prompt) };
+        let tokens = alone(&whole).tokens;
+        let cut = tokens.len() / 2;
+        let rest = Request {
+            prompt: [&whole.prompt[..], &tokens[..cut]].concat(),
+            max_new_tokens: Some(40 - cut),
+            ..whole
+        };
+        assert_eq!(alone(&rest).tokens, tokens[cut..]);
+    }
+}

@@ -1,5 +1,7 @@
 //! What a request may ask, and how it ends.
 
+use std::collections::BTreeSet;
+
 use crate::fake::{Answer, FakeModel, POISON, VOCAB_SIZE, answer, id_of};
 use puna_engine::{
     BLOCK_LEN, Engine, EngineConfig, Failure, FinishReason, Request, Sampling, SubmitError, Usage,
@@ -51,6 +53,16 @@ fn answers_end_for_the_right_reason() {
         run(Request { stop_ids: vec![VOCAB_SIZE as u32, stop], ..request(5, None) });
     assert_eq!(reason, FinishReason::Stop(stop));
     assert_eq!(stopped.tokens, longer.tokens[..n_before]);
+}
+
+#[test]
+fn penalties_see_the_whole_answer() {
+    let sampling = Sampling { presence_penalty: 1000.0, ..Sampling::greedy() };
+    let (answer, _) = run(Request { sampling, ..request(5, Some(40)) });
+    let distinct: BTreeSet<u32> = answer.tokens.iter().copied().collect();
+    assert_eq!(distinct.len(), 40, "{:?}", answer.tokens);
+    let (free, _) = run(request(5, Some(40)));
+    assert_ne!(free.tokens, answer.tokens);
 }
 
 #[test]
