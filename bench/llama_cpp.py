@@ -3,7 +3,7 @@
     python bench/llama_cpp.py [--shape tinyllama-1.1b] [--types q8_0,q4_0] [--rounds 5] [--threads 2] [--record]
 
 `puna synth` writes the files under target/bench; each round then measures both programs, so that a
-machine that slows down slows both. Printed: the median of each, its spread (smallest to largest), and
+machine that slows down slows both. llama.cpp keeps its defaults, as Puna does: f16 cache. Printed: the median of each, its spread (smallest to largest), and
 the median of the rounds' ratios. `--record` writes bench/record/DATE-MACHINE-llama_cpp.json.
 """
 
@@ -23,7 +23,6 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 PUNA = ROOT / "target" / "release" / "puna"
-BOS = 1
 
 
 def parse_args():
@@ -50,12 +49,12 @@ def measure_puna(path, args):
     """Tokens a second of prefill and decode."""
     command = [PUNA, "bench", path, "-p", args.prompt, "-n", args.answer, "--threads", args.threads, "--json"]
     out = subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True).stdout
-    result = json.loads(out)
-    return result["prefill"]["tokens_per_s"], result["decode"]["tokens_per_s"]
+    (run,) = json.loads(out)["runs"]
+    return tuple(run[phase]["tokens_per_sec"]["median"] for phase in ("prefill", "decode"))
 
 
 class LlamaCpp:
-    """One context of llama.cpp, with its defaults (f16 cache) but for threads."""
+    """One context of llama.cpp."""
 
     def __init__(self, path, args):
         quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
@@ -68,17 +67,20 @@ class LlamaCpp:
         self.args = args
 
     def measure(self):
+        """Both from an empty cache, as `puna bench` does: the prompt at once, the answer one by one."""
         rng = np.random.default_rng(0)
-        prompt = [BOS] + rng.integers(3, self.model.n_vocab(), self.args.prompt - 1).tolist()
+        tokens = rng.integers(3, self.model.n_vocab(), self.args.prompt + self.args.answer).tolist()
+        prompt, answer = tokens[: self.args.prompt], tokens[self.args.prompt :]
+        prefill = self.timed(prompt, len(prompt))
+        return prefill, self.timed(answer, 1)
+
+    def timed(self, tokens, chunk):
+        """Tokens a second when they are given `chunk` at a time."""
         self.model.reset()
         start = time.perf_counter()
-        self.model.eval(prompt)
-        prefill = self.args.prompt / (time.perf_counter() - start)
-        token = prompt[-1]
-        start = time.perf_counter()
-        for _ in range(self.args.answer):
-            self.model.eval([token])
-        return prefill, self.args.answer / (time.perf_counter() - start)
+        for i in range(0, len(tokens), chunk):
+            self.model.eval(tokens[i : i + chunk])
+        return len(tokens) / (time.perf_counter() - start)
 
 
 def summary(values):
