@@ -69,7 +69,30 @@ pub(super) fn check_len(
 
 #[cfg(test)]
 mod tests {
+    use super::super::object::Global;
     use super::*;
+
+    /// A window of `shape` at element `offset` of a storage of four f16 with the bytes 0 to 7.
+    fn window(offset: usize, shape: &[usize]) -> Result<Vec<u8>, String> {
+        let Some(Global::Storage(kind)) = Global::named("torch", "HalfStorage") else {
+            unreachable!("the type is known")
+        };
+        let storage = StorageRef { kind, key: "0", n_elements: 4 };
+        let tensor = TensorRef { storage, offset, shape: shape.to_vec(), strides: vec![1] };
+        let bytes = SharedBytes::new((0..8).collect::<Vec<u8>>());
+        view("f", "t", &tensor, &bytes).map(|t| t.data.to_vec()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_tensor_is_a_window_into_its_storage() {
+        assert_eq!(window(1, &[2]).unwrap(), [2, 3, 4, 5]);
+        assert_eq!(window(4, &[0]).unwrap(), []);
+        let expected = "f: tensor t: expected a part of its storage of 8 bytes, \
+                        found shape [2] at element 3 of type HalfStorage";
+        assert_eq!(window(3, &[2]).unwrap_err(), expected);
+        assert!(window(usize::MAX, &[2]).is_err());
+        assert!(window(0, &[usize::MAX]).is_err());
+    }
 
     #[test]
     fn rows_in_order_are_contiguous() {
