@@ -17,7 +17,7 @@ use puna_core::DType;
 
 use super::quant;
 use super::rows::{Job, Rows, dispatch};
-use crate::{Cpu, DisjointMut};
+use crate::{Cpu, DisjointMut, Isa};
 
 /// Elements that share a scale.
 pub(crate) const BLOCK_LEN: usize = 32;
@@ -200,8 +200,10 @@ pub struct Activations {
     dim: usize,
     /// `[n_rows, dim]`, when a type needs it.
     f32: Vec<f32>,
-    /// `[n_rows, dim]` rounded to bf16, when a type needs it.
+    /// `[n_rows, dim]` rounded to bf16, when a type needs it and the CPU multiplies f32.
     bf16_rounded: Vec<f32>,
+    /// The same as bits, when the CPU multiplies bf16.
+    bf16: Vec<u16>,
     quant: QuantActivations,
     dtypes: Vec<DType>,
 }
@@ -221,11 +223,17 @@ impl Activations {
         self.dtypes.extend(dtypes);
         self.f32.clear();
         self.bf16_rounded.clear();
+        self.bf16.clear();
         if dtypes.iter().any(|d| matches!(d, DType::F32 | DType::F16)) {
             self.f32.extend(x);
         }
         if dtypes.contains(&DType::BF16) {
-            self.bf16_rounded.extend(x.iter().map(|&x| bf16::from_f32(x).to_f32()));
+            let rounded = x.iter().map(|&x| bf16::from_f32(x));
+            if cpu.isa() == Isa::Avx512Vnni {
+                self.bf16.extend(rounded.map(bf16::to_bits));
+            } else {
+                self.bf16_rounded.extend(rounded.map(bf16::to_f32));
+            }
         }
         if dtypes.iter().any(|d| !d.is_float()) && !x.is_empty() {
             self.quant.sides.clear();
@@ -258,6 +266,10 @@ impl Activations {
 
     pub(crate) fn as_f32(&self) -> &[f32] {
         &self.f32
+    }
+
+    pub(crate) fn as_bf16(&self) -> &[u16] {
+        &self.bf16
     }
 
     pub(crate) fn as_bf16_rounded(&self) -> &[f32] {

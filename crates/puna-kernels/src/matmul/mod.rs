@@ -6,6 +6,8 @@
 //! `float.rs` (F32, F16, BF16) and `quant.rs` (all others, where every instruction set gives the same bits).
 
 mod activations;
+#[cfg(target_arch = "x86_64")]
+mod bf16_dot;
 mod float;
 mod formats;
 mod formats_k;

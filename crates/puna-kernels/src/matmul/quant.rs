@@ -32,6 +32,7 @@ use super::formats::{Block, Column, Format, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 use super::formats_k::{Q2K, Q3K, Q4K, Q5K, Q6K};
 use super::rows::{Job, Rows, dispatch};
 use crate::DisjointMut;
+use crate::blocks::K_BLOCK_LEN;
 use crate::isa::Token;
 
 /// Elements of a row in one panel: with one group of rows, a panel fits a 32 KiB cache.
@@ -72,6 +73,8 @@ macro_rules! with_format {
     };
 }
 
+/// Blocks of 32 elements in the longest stored block.
+const MAX_STEP: usize = K_BLOCK_LEN / BLOCK_LEN;
 /// Bytes of a chunk of a row in the widest format.
 const MAX_CHUNK_BYTES: usize = CHUNK_BLOCKS * 34;
 
@@ -135,6 +138,12 @@ where
         // SAFETY: alignment and size were just asserted; a block that may be uninitialised can be any bytes.
         let panel = unsafe { std::slice::from_raw_parts_mut(start, panel_len) };
         let mut row = 0;
+        if task.x.n_tokens == 1 {
+            while row + S::LANES <= task.n_rows {
+                one_token::<S, F, BYTES, SCALES>(s, &task, row);
+                row += S::LANES;
+            }
+        }
         while row < task.n_rows {
             let n_rows = (groups_at_once * S::LANES).min(task.n_rows - row);
             let rows = QuantTask { first_row: task.first_row + row, n_rows, ..task };
@@ -142,6 +151,45 @@ where
             row += n_rows;
         }
     }
+}
+
+/// Multiplies `LANES` rows from `row` of the task with its only token: a panel would serve it alone, so each
+/// stored block is used where it was decoded.
+#[inline(always)]
+fn one_token<S: Rows, F: Format<BYTES, SCALES>, const BYTES: usize, const SCALES: usize>(
+    s: S,
+    task: &QuantTask<'_>,
+    row: usize,
+) {
+    let stride = task.w.row_bytes();
+    let data = &task.w.data()[(task.first_row + row) * stride..];
+    let words = task.x.tile(0);
+    let side = F::side::<S>().map_or(&[][..], |side| task.x.side(side));
+    let side_len = if F::side::<S>().is_some() { F::GROUPS } else { 0 };
+    // Rows by turns are a pattern that hardware hardly foresees. The next group of rows lies in one piece
+    // behind this one, and is asked for at the pace at which this one is read.
+    let is_next_near = row + 2 * S::LANES <= task.n_rows;
+    let next_group = data.as_ptr().wrapping_add(S::LANES * stride);
+    let step = F::LEN / BLOCK_LEN;
+    let mut acc = [s.splat(0.0)];
+    for b in 0..stride / BYTES {
+        if is_next_near {
+            for line in (0..S::LANES * BYTES).step_by(64) {
+                s.prefetch(next_group.wrapping_add(b * S::LANES * BYTES + line));
+            }
+        }
+        let mut blocks = [const { MaybeUninit::uninit() }; MAX_STEP];
+        F::decode(&Column::new(s, &data[b * BYTES..], stride), &mut blocks[..step]);
+        for (i, block) in blocks[..step].iter().enumerate() {
+            // SAFETY: `decode` initialised the blocks.
+            let block = unsafe { block.assume_init_ref() };
+            let at = b * step + i;
+            let words = &words[at * WORDS..(at + 1) * WORDS];
+            let side = &side[at * side_len..(at + 1) * side_len];
+            add_block::<S, F, BYTES, SCALES, 1>(s, block, words, side, &mut acc);
+        }
+    }
+    Out { task, row, token: 0 }.store(s, acc[0], 0);
 }
 
 /// Multiplies as many rows as a panel has.
@@ -209,17 +257,7 @@ fn decode_chunk<S: Rows, F: Format<BYTES, SCALES>, const BYTES: usize, const SCA
     let data = &task.w.data()[(task.first_row + row) * stride + from..];
     let n_rows = S::LANES.min(task.n_rows - row);
     if n_rows == S::LANES {
-        // Rows by turns are a pattern that hardware hardly foresees. The next group of rows lies in one piece
-        // behind this one, and is asked for at the pace at which this one is decoded.
-        let is_next_near = task.x.n_tokens <= S::TOKENS && row + 2 * S::LANES <= task.n_rows;
-        let next_group = data.as_ptr().wrapping_add(S::LANES * stride - from);
         for (b, out) in out.chunks_exact_mut(step).enumerate() {
-            if is_next_near {
-                let at = (first / step + b) * S::LANES * BYTES;
-                for line in (0..S::LANES * BYTES).step_by(64) {
-                    s.prefetch(next_group.wrapping_add(at + line));
-                }
-            }
             F::decode(&Column::new(s, &data[b * BYTES..], stride), out);
         }
     } else {
@@ -302,15 +340,30 @@ impl<S: Rows, const SCALES: usize> Tile<'_, S, SCALES> {
         for (b, block) in self.blocks.iter().enumerate() {
             let words = &self.words[b * WORDS * NT..][..WORDS * NT];
             let side = &self.side[b * side_len..][..side_len];
-            let v = block_values::<S, F, BYTES, SCALES, NT>(s, block, words, side);
-            for t in 0..NT {
-                let d = s.splat(f32::from_bits(words[8 * NT + t] as u32));
-                acc[t] = s.fma(v[t], d, acc[t]);
-            }
+            add_block::<S, F, BYTES, SCALES, NT>(s, block, words, side, &mut acc);
         }
         for (t, &acc) in acc.iter().enumerate() {
             out.store(s, acc, t);
         }
+    }
+}
+
+/// Adds one block to the sum of each token.
+#[inline(always)]
+fn add_block<S, F, const BYTES: usize, const SCALES: usize, const NT: usize>(
+    s: S,
+    block: &Block<S, SCALES>,
+    words: &[i32],
+    side: &[i32],
+    acc: &mut [S::F; NT],
+) where
+    S: Rows,
+    F: Format<BYTES, SCALES>,
+{
+    let v = block_values::<S, F, BYTES, SCALES, NT>(s, block, words, side);
+    for t in 0..NT {
+        let d = s.splat(f32::from_bits(words[8 * NT + t] as u32));
+        acc[t] = s.fma(v[t], d, acc[t]);
     }
 }
 
