@@ -26,7 +26,7 @@ pub(crate) fn run() -> Result<()> {
     for problem in &problems {
         eprintln!("tidy: {problem}");
     }
-    bail!("{} problems", problems.len());
+    bail!("tidy found {}", problems.len());
 }
 
 /// Paths of all files that git tracks or would, relative to the root, with `/`.

@@ -1,4 +1,5 @@
-//! Who may depend on whom, and that ARCHITECTURE.md names exactly the crates that exist.
+//! Who may depend on whom, that ARCHITECTURE.md names exactly the crates that exist, and that
+//! CONTRIBUTING.md gives a reason for each crate from outside.
 
 use anyhow::{Context, Result};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
@@ -27,7 +28,23 @@ pub(super) fn check(root: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(&architecture)
         .with_context(|| format!("cannot read {}", architecture.display()))?;
     problems.extend(names(&metadata, &text));
+    let contributing = std::fs::read_to_string(root.join("CONTRIBUTING.md"))
+        .context("cannot read CONTRIBUTING.md")?;
+    problems.extend(reasons(&metadata, &contributing));
     Ok(problems)
+}
+
+/// Every crate from outside that one of ours asks for has its reason in CONTRIBUTING.md.
+fn reasons(metadata: &Metadata, contributing: &str) -> Vec<String> {
+    let asked: BTreeSet<&str> = metadata
+        .packages
+        .iter()
+        .flat_map(|package| &package.dependencies)
+        .filter(|dependency| dependency.path.is_none())
+        .map(|dependency| dependency.name.as_str())
+        .collect();
+    let unexplained = asked.iter().filter(|name| !contributing.contains(&format!("`{name}`")));
+    unexplained.map(|name| format!("CONTRIBUTING.md: no reason for the crate {name}")).collect()
 }
 
 fn dependencies(metadata: &Metadata) -> Vec<String> {
