@@ -1,7 +1,7 @@
 //! Speeds of the pool and of attention beside this machine's peaks, for one instruction set.
 //!
 //! `cargo run --release -p puna-kernels --example kernels [ISA] [N_THREADS]`
-#![allow(clippy::print_stdout)]
+#![expect(clippy::print_stdout, reason = "printing is what it is for")]
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -28,7 +28,7 @@ pub fn rmsnorm(cpu: &Cpu, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) 
     }
     assert!(x.len().is_multiple_of(dim), "rmsnorm: {} elements in rows of {dim}", x.len());
     let task_len = TASK_LEN.div_ceil(dim) * dim;
-    let token = cpu.kernels().token();
+    let token = cpu.token();
     cpu.pool().run_chunks(out, task_len, &|task, out| {
         let x = &x[task * task_len..][..out.len()];
         token.dispatch(RmsNorm { x, weight, eps, out });
@@ -41,7 +41,7 @@ pub fn rmsnorm(cpu: &Cpu, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) 
 /// When the lengths differ.
 pub fn add(cpu: &Cpu, x: &mut [f32], y: &[f32]) {
     assert_eq!(x.len(), y.len(), "add: elements of x and of y");
-    let token = cpu.kernels().token();
+    let token = cpu.token();
     cpu.pool().run_chunks(x, TASK_LEN, &|task, x| {
         let y = &y[task * TASK_LEN..][..x.len()];
         token.dispatch(Add { x, y });
@@ -54,7 +54,7 @@ pub fn add(cpu: &Cpu, x: &mut [f32], y: &[f32]) {
 /// When the lengths differ.
 pub fn swiglu(cpu: &Cpu, gate: &mut [f32], up: &[f32]) {
     assert_eq!(gate.len(), up.len(), "swiglu: elements of gate and of up");
-    let token = cpu.kernels().token();
+    let token = cpu.token();
     cpu.pool().run_chunks(gate, TASK_LEN, &|task, gate| {
         let up = &up[task * TASK_LEN..][..gate.len()];
         token.dispatch(SwiGlu { gate, up });

@@ -119,13 +119,13 @@ macro_rules! token {
         $(#[$doc])*
         #[cfg(target_arch = $arch)]
         #[derive(Clone, Copy, Debug)]
-        pub struct $name(());
+        pub(crate) struct $name(());
 
         #[cfg(target_arch = $arch)]
         impl $name {
             /// The token, if this CPU has the features.
             #[must_use]
-            pub fn new() -> Option<Self> {
+            pub(crate) fn new() -> Option<Self> {
                 ($(std::arch::$detect!($feature))&&*).then_some(Self(()))
             }
 
@@ -142,7 +142,7 @@ macro_rules! token {
 
 /// Proof of nothing: [`Isa::Scalar`].
 #[derive(Clone, Copy, Debug)]
-pub struct Scalar;
+pub(crate) struct Scalar;
 
 token!(
     /// Proof of [`Isa::Avx2`].
@@ -173,7 +173,7 @@ token!(
 impl Avx512Vnni {
     /// The instruction set this one extends.
     #[must_use]
-    pub fn avx512(self) -> Avx512 {
+    pub(crate) fn avx512(self) -> Avx512 {
         Avx512(())
     }
 }
@@ -182,14 +182,14 @@ impl Avx512Vnni {
 impl NeonDot {
     /// The instruction set this one extends.
     #[must_use]
-    pub fn neon(self) -> Neon {
+    pub(crate) fn neon(self) -> Neon {
         Neon(())
     }
 }
 
 /// An instruction set together with the proof that this CPU has it.
 #[derive(Clone, Copy, Debug)]
-pub enum Token {
+pub(crate) enum Token {
     /// [`Isa::Scalar`].
     Scalar(Scalar),
     /// [`Isa::Avx2`].
@@ -212,7 +212,7 @@ pub enum Token {
 impl Token {
     /// The proof for `isa`, if this CPU has it.
     #[must_use]
-    pub fn detect(isa: Isa) -> Option<Token> {
+    pub(crate) fn detect(isa: Isa) -> Option<Token> {
         match isa {
             Isa::Scalar => Some(Token::Scalar(Scalar)),
             #[cfg(target_arch = "x86_64")]
@@ -233,14 +233,14 @@ impl Token {
     ///
     /// # Errors
     /// This CPU lacks `isa`.
-    pub fn require(isa: Isa) -> Result<Token, IsaError> {
+    pub(crate) fn require(isa: Isa) -> Result<Token, IsaError> {
         let isa = isa.check_available()?;
         Ok(Self::detect(isa).expect("just found available"))
     }
 
     /// The instruction set proven.
     #[must_use]
-    pub fn isa(self) -> Isa {
+    pub(crate) fn isa(self) -> Isa {
         match self {
             Token::Scalar(_) => Isa::Scalar,
             #[cfg(target_arch = "x86_64")]

@@ -23,7 +23,7 @@ mod testing;
 
 pub use attn::{KV_BLOCK_LEN, KvLayout, LayerKv, LayerKvMut, Span, attention, kv_store};
 pub use blocks::dequantize;
-pub use cpu::{Cpu, Kernels};
+pub use cpu::Cpu;
 pub use disjoint::DisjointMut;
 pub use elementwise::{add, rmsnorm, swiglu};
 pub use isa::{Isa, IsaError};

@@ -36,12 +36,12 @@ const TASKS_PER_THREAD: usize = 16;
 /// several rounds. Takes half a gigabyte for the time; less when memory is short.
 #[must_use]
 pub fn measure(cpu: &Cpu) -> Peaks {
-    let token = cpu.kernels().token();
+    let token = cpu.token();
     let int8 = int8_loop(token);
     Peaks {
-        f32_gflops: rate(cpu, 40, || token.dispatch(F32Loop)),
-        bf16_gflops: bf16_loop(token).map(|run| rate(cpu, 40, run)),
-        int8_gops: int8.map(|run| rate(cpu, 40, run)),
+        f32_gflops: rate(cpu, 150, || token.dispatch(F32Loop)),
+        bf16_gflops: bf16_loop(token).map(|run| rate(cpu, 150, run)),
+        int8_gops: int8.map(|run| rate(cpu, 150, run)),
         read_gb_s: read_gb_s(cpu),
     }
 }
@@ -71,7 +71,7 @@ fn read_gb_s(cpu: &Cpu) -> f64 {
     buffer.resize(len, 0.0f32);
     // Untouched pages would all be one page of zeros.
     cpu.pool().run_chunks(&mut buffer, PIECE, &|_, piece| piece.fill(1.0));
-    let token = cpu.kernels().token();
+    let token = cpu.token();
     let round = |_| {
         let start = Instant::now();
         cpu.pool().run(len.div_ceil(PIECE), &|i| {
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn every_loop_counts_its_operations() {
         for cpu in cpus() {
-            let token = cpu.kernels().token();
+            let token = cpu.token();
             assert!(rate(&cpu, 1, || token.dispatch(F32Loop)) > 0.0);
             assert_eq!(int8_loop(token).is_some(), cpu.isa() != Isa::Scalar);
             assert_eq!(bf16_loop(token).is_some(), cpu.isa() == Isa::Avx512Vnni);
@@ -332,7 +332,7 @@ mod tests {
     fn the_read_loop_reads_everything_in_whole_groups() {
         for cpu in cpus() {
             let ones = vec![1.0; 8 * 16 * 5];
-            assert_eq!(cpu.kernels().token().dispatch(ReadLoop(&ones)), ones.len() as f32);
+            assert_eq!(cpu.token().dispatch(ReadLoop(&ones)), ones.len() as f32);
         }
     }
 }

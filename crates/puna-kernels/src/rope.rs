@@ -84,7 +84,7 @@ pub fn rope(
         return;
     }
     let rows_per_task = TASK_LEN.div_ceil(row_len);
-    let token = cpu.kernels().token();
+    let token = cpu.token();
     cpu.pool().run_chunks(x, rows_per_task * row_len, &|task, rows| {
         let positions = &positions[task * rows_per_task..];
         for (row, &position) in rows.chunks_exact_mut(row_len).zip(positions) {

@@ -50,7 +50,7 @@ pub fn attention(
     let tokens_per_task = (TASK_ROWS / heads_per_kv).max(1);
     let tasks_of = |span: &Span<'_>| span.n_tokens.div_ceil(tokens_per_task) * n_kv_heads;
     let n_tasks: usize = spans.iter().map(tasks_of).sum();
-    let token = cpu.kernels().token();
+    let token = cpu.token();
     let out = DisjointMut::new(out);
 
     let task = |task: usize| {

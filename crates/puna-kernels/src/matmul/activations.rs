@@ -92,7 +92,7 @@ impl QuantActivations {
             let cells = first * n_blocks..(first + nt) * n_blocks;
             // SAFETY: each tile has cells of its own.
             let words = unsafe { words.part(cells.start * WORDS..cells.end * WORDS) };
-            let token = cpu.kernels().token();
+            let token = cpu.token();
             let x = &x[first * dim..(first + nt) * dim];
             dispatch(token, QuantizeTile { x, nt, words });
             for (i, &side) in sides.iter().enumerate() {
@@ -238,7 +238,7 @@ impl Activations {
         if dtypes.iter().any(|d| !d.is_float()) && !x.is_empty() {
             self.quant.sides.clear();
             for &dtype in dtypes.iter().filter(|d| !d.is_float()) {
-                let needs = quant::needs(cpu.kernels().token(), dtype);
+                let needs = quant::needs(cpu.token(), dtype);
                 self.quant.tile_len = needs.tile_len;
                 if let Some(side) = needs.side.filter(|side| !self.quant.sides.contains(side)) {
                     self.quant.sides.push(side);

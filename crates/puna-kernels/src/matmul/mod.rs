@@ -116,7 +116,7 @@ pub fn matmul(cpu: &Cpu, w: MatRef<'_>, x: &Activations, y: &mut [f32]) {
     // Small enough that threads end together, large enough that activations are not read too often.
     let share = w.rows.div_ceil(4 * cpu.pool().n_threads()).next_multiple_of(LEAST_ROWS);
     let task_rows = share.clamp(LEAST_ROWS, MOST_ROWS);
-    let token = cpu.kernels().token();
+    let token = cpu.token();
     cpu.pool().run(w.rows.div_ceil(task_rows), &|task| {
         let first_row = task * task_rows;
         let n_rows = task_rows.min(w.rows - first_row);

@@ -26,7 +26,7 @@ mod scalar;
 use crate::isa::Token;
 
 /// An algorithm waiting for an instruction set. `run` must be `#[inline(always)]`.
-pub trait Op {
+pub(crate) trait Op {
     /// What it returns.
     type Output;
 
@@ -35,7 +35,7 @@ pub trait Op {
 }
 
 /// One instruction set's vectors of `f32`, implemented by its token.
-pub trait Simd: Copy + Send + Sync {
+pub(crate) trait Simd: Copy + Send + Sync {
     /// Elements in a vector.
     const LANES: usize;
     /// Vector registers of the machine: how large a block of accumulators may be.
@@ -94,7 +94,7 @@ pub trait Simd: Copy + Send + Sync {
 
 impl Token {
     /// Runs `op` compiled for the instruction set of this token.
-    pub fn dispatch<O: Op>(self, op: O) -> O::Output {
+    pub(crate) fn dispatch<O: Op>(self, op: O) -> O::Output {
         match self {
             Token::Scalar(t) => t.vectorize(op),
             #[cfg(target_arch = "x86_64")]
