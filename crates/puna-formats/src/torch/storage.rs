@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn a_tensor_is_a_window_into_its_storage() {
         assert_eq!(window(1, &[2]).unwrap(), [2, 3, 4, 5]);
-        assert_eq!(window(4, &[0]).unwrap(), []);
+        assert!(window(4, &[0]).unwrap().is_empty());
         let expected = "f: tensor t: expected a part of its storage of 8 bytes, \
                         found shape [2] at element 3 of type HalfStorage";
         assert_eq!(window(3, &[2]).unwrap_err(), expected);
