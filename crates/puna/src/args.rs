@@ -10,7 +10,7 @@ use crate::commands::{bench, chat, completions, generate, inspect, synth, tokeni
 
 /// Run Llama 2 from any published form of its weights
 #[derive(Parser)]
-#[command(name = "puna", version, disable_help_subcommand = true)]
+#[command(name = "puna", version)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -24,7 +24,7 @@ use crate::args::{Cli, Command};
 use crate::commands::{bench, chat, completions, generate, inspect, synth, tokenize};
 
 fn main() -> ExitCode {
-    let matches = args::command().get_matches();
+    let matches = args::command().get_matches_from(typed::split_attached(std::env::args_os()));
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     failure::report(match &cli.command {
         Command::Generate(args) => generate::run(args),

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use puna_core::ModelConfig;
+use puna_core::{KvType, ModelConfig, TensorSource};
 use puna_engine::{Engine, EngineConfig, Event, FinishReason, Logprobs, Request, Usage};
 use puna_hub::{OpenOptions, Opened};
 use puna_kernels::Cpu;
-use puna_model::{KvCache, Model, Runner};
+use puna_model::{KvCache, MemoryPlan, Model, ModelError, Runner};
 use puna_tokenizer::Tokenizer;
 use puna_tokenizer::chat::ChatTemplate;
 use serde_json::{Value, json};
 
 use crate::args::ModelArgs;
 use crate::interrupt::Interrupt;
+use crate::progress::Watched;
 use crate::{memory, system, units};
 
 /// Most rows of one forward pass: prompts are taken in pieces of this size.
@@ -57,10 +58,9 @@ impl Runtime {
         let Opened { name, checkpoint, tokenizer, template, bos_id, stop_ids } = open(model, args)?;
         let source = &*checkpoint.source;
         let ctx = context_len(source.config(), args.ctx);
-        memory::check(source, args.kv_type, ctx, BATCH_TOKENS).context(name.clone())?;
-        let network = Model::load(source, ctx).with_context(|| name.clone())?;
+        let network = load_network(&name, source, args.kv_type, ctx)?;
         let cpu = Cpu::new(n_threads)?;
-        let runner = Runner::new(Arc::new(network), cpu, args.kv_type, KvCache::blocks_for(ctx));
+        let runner = Runner::new(network, cpu, args.kv_type, KvCache::blocks_for(ctx));
         let engine = Engine::new(
             runner,
             EngineConfig { max_batch_tokens: BATCH_TOKENS, max_seqs: 1, prefix_cache: true },
@@ -101,7 +101,11 @@ impl Runtime {
                         tokens.push((token, logprobs));
                     }
                     Event::Finished { reason: FinishReason::Failed(failure), .. } => {
-                        bail!("{}: no token can be drawn: {failure}", self.name)
+                        bail!(
+                            "{name}: no token can be drawn: {failure}; \
+                             puna inspect {name} --check looks for damaged weights",
+                            name = self.name
+                        )
                     }
                     Event::Finished { reason, usage, .. } => {
                         emit(decoder.finish(), &mut text)?;
@@ -135,6 +139,24 @@ impl Runtime {
 /// Opens a model with its tokenizer as the options say.
 pub(crate) fn open(model: &str, args: &ModelArgs) -> anyhow::Result<Opened> {
     Ok(puna_hub::open(model, &OpenOptions { tokenizer: args.tokenizer.clone() })?)
+}
+
+/// Loads the network for sequences of `ctx` positions, after checking that it fits into memory.
+pub(crate) fn load_network(
+    name: &str,
+    source: &dyn TensorSource,
+    kv_type: KvType,
+    ctx: usize,
+) -> anyhow::Result<Arc<Model>> {
+    let plan = MemoryPlan::new(source, kv_type, ctx, BATCH_TOKENS);
+    memory::check(source, kv_type, ctx, BATCH_TOKENS).with_context(|| name.to_owned())?;
+    let watched = Watched::new(source, plan.mapped + plan.copied);
+    match Model::load(&watched, ctx) {
+        Ok(network) => Ok(Arc::new(network)),
+        // Such an error names its file itself.
+        Err(error @ ModelError::Source(_)) => Err(error.into()),
+        Err(error) => Err(error).with_context(|| name.to_owned()),
+    }
 }
 
 /// The context asked for, else the model's own; warns when it is longer than the model's.

@@ -1,19 +1,40 @@
 //! Text arguments that may start with `-`, told apart from mistyped options.
 
+use std::ffi::OsString;
+
 use anyhow::bail;
 use puna_hub::near_matches;
 
 use crate::failure::Usage;
 
+/// `-n6` as `-n`, `6`: where text may start with `-`, `clap` takes an option with its value attached for text.
+pub(crate) fn split_attached(typed: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut only_texts = false;
+    let split = |arg: OsString| -> Vec<OsString> {
+        only_texts |= arg == "--";
+        let number = arg.to_str().and_then(|text| text.strip_prefix("-n")).unwrap_or_default();
+        if only_texts || number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
+            return vec![arg];
+        }
+        vec!["-n".into(), number.into()]
+    };
+    typed.flat_map(split).collect()
+}
+
 /// Refuses those of `texts` that have the shape of an option (`--word`, `--word=value`, `-x`) and were not put after
 /// `--`: `clap` takes any unknown option for text where text may start with `-`.
-pub(crate) fn reject_unknown_options(subcommand: &str, texts: &[String]) -> anyhow::Result<()> {
+pub(crate) fn reject_unknown_options<'a>(
+    subcommand: &str,
+    texts: impl IntoIterator<Item = Option<&'a String>>,
+) -> anyhow::Result<()> {
     let typed: Vec<String> =
         std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let before = typed.split(|arg| arg == "--").next().unwrap_or_default();
-    let suspect = texts.iter().find(|text| option_name(text).is_some() && before.contains(text));
-    let Some(suspect) = suspect else { return Ok(()) };
-    bail!(Usage(unknown_option(subcommand, suspect)))
+    let suspect = |text: &&String| option_name(text).is_some() && before.contains(text);
+    match texts.into_iter().flatten().find(suspect) {
+        Some(text) => bail!(Usage(unknown_option(subcommand, text))),
+        None => Ok(()),
+    }
 }
 
 /// The `--word` or `-x` that `text` consists of, up to a `=`.
@@ -51,6 +72,15 @@ fn unknown_option(subcommand: &str, typed: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attached_numbers_are_split() {
+        let split = |args: &[&str]| split_attached(args.iter().map(OsString::from));
+        assert_eq!(
+            split(&["-n6", "-not", "-n", "--", "-n6"]),
+            ["-n", "6", "-not", "-n", "--", "-n6"]
+        );
+    }
 
     #[test]
     fn options_are_told_from_text() {

@@ -79,7 +79,7 @@ fn what_is_not_there_is_met_with_help() {
         (&["generate", "no/such/file", "x"], &["no file, folder or model", "no/such/file"]),
         (&["generate", model, "x"], &["no tokenizer found", "tokenizer.model", "--tokenizer"]),
         (&["generate", "--tokenizer", "missing.model", model, "x"], &["missing.model"]),
-        (&["inspect", folder.path().to_str().unwrap()], &["not a model"]),
+        (&["inspect", folder.path().to_str().unwrap()], &["without a model in it"]),
         (&["tokenize", "--model", model, "--encode", "x"], &["no tokenizer found"]),
     ];
     for (args, parts) in cases {

@@ -82,7 +82,7 @@ fn json_holds_what_the_text_run_printed() {
 
 #[test]
 fn options_change_the_distribution() {
-    let base = ["generate", "--temperature", "0", "-n", "8", "--json"];
+    let base = ["generate", "--temperature", "0", "-n", "40", "--json"];
     let ids = |more: &[&str]| json(&[&base, more, &["Once upon a time"]].concat())["ids"].clone();
     let plain = ids(&[]);
     let first = plain[0].as_u64().unwrap();
@@ -99,7 +99,7 @@ fn options_change_the_distribution() {
         "--top-k",
         "1",
         "-n",
-        "8",
+        "40",
         "--json",
         "Once upon a time",
     ]);
@@ -215,4 +215,17 @@ fn a_synthetic_model_goes_through_every_command() {
     // The embedded story vocabulary does not fit its 32,000 rows.
     let small = format!("{}/../../models/stories260K.tokenizer.model", env!("CARGO_MANIFEST_DIR"));
     run(&["generate", "--tokenizer", &small, path, "x"]).expect(1, &["512 pieces", "32000"]);
+}
+
+#[test]
+fn options_may_stand_anywhere() {
+    let expected = run(&["generate", "-n", "6", "--seed", "3", "stories260K", "The dog"]);
+    let expected = &expected.expect(0, &[]).stdout;
+    for args in [
+        &["generate", "stories260K", "The dog", "-n", "6", "--seed", "3"][..],
+        &["generate", "The dog", "-n", "6", "--seed=3"],
+        &["generate", "--seed", "3", "stories260K", "-n6", "The dog"],
+    ] {
+        assert_eq!(&run(args).expect(0, &[]).stdout, expected, "{args:?}");
+    }
 }

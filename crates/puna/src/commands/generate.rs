@@ -27,10 +27,12 @@ const DEFAULT_MODEL: &str = "stories260K";
                   Example: puna generate \"Once upon a time\""
 )]
 pub(crate) struct GenerateArgs {
-    /// The text to continue, after the model if one is given
-    #[arg(value_name = "[MODEL] PROMPT", num_args = 1..=2, required = true,
-          allow_hyphen_values = true)]
-    model_and_prompt: Vec<String>,
+    /// A file, a folder or a name; left out, the single argument is the prompt
+    #[arg(value_name = "MODEL", allow_hyphen_values = true)]
+    first: String,
+    /// The text to continue
+    #[arg(value_name = "PROMPT", allow_hyphen_values = true)]
+    second: Option<String>,
     /// Stop after N tokens [default: at the end of text, or when the context is full]
     #[arg(short = 'n', long, value_name = "N", value_parser = count(1))]
     n_tokens: Option<usize>,
@@ -50,8 +52,8 @@ pub(crate) struct GenerateArgs {
 
 /// Loads the model, streams the text, tells what it took.
 pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
-    reject_unknown_options("generate", &args.model_and_prompt)?;
-    let (model, prompt) = model_and_prompt(&args.model_and_prompt)?;
+    reject_unknown_options("generate", [Some(&args.first), args.second.as_ref()])?;
+    let (model, prompt) = model_and_prompt(&args.first, args.second.as_deref())?;
     let mut runtime = Runtime::load(model, &args.model, args.threads.n_threads())?;
     let tokenizer = &runtime.tokenizer;
     let mut ids: Vec<u32> = runtime.bos_id.into_iter().collect();
@@ -89,15 +91,17 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
 }
 
 /// A single argument is the prompt; but a path alone is more likely a model without a prompt.
-fn model_and_prompt(typed: &[String]) -> anyhow::Result<(&str, &str)> {
-    match typed {
-        [path] if Path::new(path).exists() => bail!(Usage(format!(
-            "the prompt is missing: {path} exists, so it is taken for the model\n\n\
+fn model_and_prompt<'a>(
+    first: &'a str,
+    second: Option<&'a str>,
+) -> anyhow::Result<(&'a str, &'a str)> {
+    match second {
+        Some(prompt) => Ok((first, prompt)),
+        None if Path::new(first).exists() => bail!(Usage(format!(
+            "the prompt is missing: {first} exists, so it is taken for the model\n\n\
              Usage: puna generate [OPTIONS] [MODEL] PROMPT"
         ))),
-        [prompt] => Ok((DEFAULT_MODEL, prompt)),
-        [model, prompt] => Ok((model, prompt)),
-        _ => bail!(Usage("expected [MODEL] PROMPT".into())),
+        None => Ok((DEFAULT_MODEL, first)),
     }
 }
 
@@ -145,10 +149,9 @@ mod tests {
 
     #[test]
     fn one_argument_is_the_prompt() {
-        let typed = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(model_and_prompt(&typed(&["hello"])).unwrap(), (DEFAULT_MODEL, "hello"));
-        assert_eq!(model_and_prompt(&typed(&["m", "-p"])).unwrap(), ("m", "-p"));
-        let error = model_and_prompt(&typed(&["."])).unwrap_err();
+        assert_eq!(model_and_prompt("hello", None).unwrap(), (DEFAULT_MODEL, "hello"));
+        assert_eq!(model_and_prompt("m", Some("-p")).unwrap(), ("m", "-p"));
+        let error = model_and_prompt(".", None).unwrap_err();
         assert!(error.is::<Usage>(), "{error}");
     }
 }

@@ -1,8 +1,8 @@
-//! Windows: `GlobalMemoryStatusEx` and `GetProcessMemoryInfo`.
+//! Windows: `GlobalMemoryStatusEx` and `K32GetProcessMemoryInfo`.
 
 use std::mem::size_of;
 
-use windows_sys::Win32::System::ProcessStatus::{GetProcessMemoryInfo, PROCESS_MEMORY_COUNTERS};
+use windows_sys::Win32::System::ProcessStatus::{K32GetProcessMemoryInfo, PROCESS_MEMORY_COUNTERS};
 use windows_sys::Win32::System::SystemInformation::{GlobalMemoryStatusEx, MEMORYSTATUSEX};
 use windows_sys::Win32::System::Threading::GetCurrentProcess;
 
@@ -22,6 +22,6 @@ pub(crate) fn peak_memory() -> Option<u64> {
     // SAFETY: takes no arguments and returns a pseudo-handle that need not be closed.
     let process = unsafe { GetCurrentProcess() };
     // SAFETY: the handle is valid, the pointer is valid for writes of `size` bytes.
-    let ok = unsafe { GetProcessMemoryInfo(process, &raw mut counters, size) };
+    let ok = unsafe { K32GetProcessMemoryInfo(process, &raw mut counters, size) };
     (ok != 0).then_some(counters.PeakWorkingSetSize as u64)
 }

@@ -6,17 +6,16 @@ mod report;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use puna_kernels::Cpu;
-use puna_model::{KvCache, Model, Runner};
+use puna_model::{KvCache, Runner};
 use serde_json::json;
 
 use crate::args::{ModelArgs, count, default_threads};
 use crate::failure::{Interrupted, Usage};
 use crate::interrupt::Interrupt;
-use crate::memory;
-use crate::runtime::{BATCH_TOKENS, context_len, open};
+use crate::runtime::{context_len, load_network, open};
 use measure::{Bench, Measured};
 
 /// Measure the speed of a model on this machine
@@ -56,8 +55,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let ctx = context_len(source.config(), args.options.ctx);
     let bench = resolve(args, ctx)?;
     let kv_type = args.options.kv_type;
-    memory::check(source, kv_type, ctx, BATCH_TOKENS).context(args.model.clone())?;
-    let model = Arc::new(Model::load(source, ctx).with_context(|| args.model.clone())?);
+    let model = load_network(&args.model, source, kv_type, ctx)?;
     let threads =
         if args.threads.is_empty() { vec![default_threads()] } else { args.threads.clone() };
     let interrupt = Interrupt::install()?;
