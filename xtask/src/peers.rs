@@ -43,7 +43,7 @@ pub(crate) fn bench() -> Result<()> {
         )?,
         None => eprintln!("bench/tokenizer.py skipped: shared data not present"),
     }
-    execute(Command::new(&python).arg("bench/llama_cpp.py"))
+    execute(Command::new(&python).arg("bench/beside_llama_cpp.py"))
 }
 
 /// The scripts that write golden files, in alphabetical order.

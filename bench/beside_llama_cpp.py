@@ -1,6 +1,6 @@
 """Puna beside llama.cpp (PyPI llama-cpp-python): the same files, threads and lengths, in turn, in one run.
 
-    python bench/llama_cpp.py [--shape tinyllama-1.1b] [--types q8_0,q4_0] [--rounds 5] [--threads 2] [--record]
+    python bench/beside_llama_cpp.py [--shape tinyllama-1.1b] [--types q8_0,q4_0] [--rounds 5] [--threads 2] [--record]
 
 `puna synth` writes the files under target/bench; each round then measures both programs, so that a
 machine that slows down slows both. llama.cpp keeps its defaults, as Puna does: f16 cache. Printed: the median of each, its spread (smallest to largest), and
@@ -8,7 +8,6 @@ the median of the rounds' ratios. `--record` writes bench/record/DATE-MACHINE-ll
 """
 
 import argparse
-import ctypes
 import datetime
 import json
 import os
@@ -57,9 +56,6 @@ class LlamaCpp:
     """One context of llama.cpp."""
 
     def __init__(self, path, args):
-        quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
-        self.quiet = quiet  # must outlive the library's use of it
-        llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
         self.model = llama_cpp.Llama(
             str(path), n_ctx=args.prompt + args.answer + 8, n_batch=512, n_threads=args.threads,
             n_threads_batch=args.threads, verbose=False,
