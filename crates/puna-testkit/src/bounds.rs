@@ -52,12 +52,12 @@ pub fn assert_dot_within(what: &str, actual: f32, x: &[f32], y: &[f32]) {
 }
 
 /// Asserts `max|actual − expected| ≤ relative · max|expected|` over two arrays of equal length, as for
-/// logits. A value that is not finite fails.
+/// logits. A value that is not finite fails. Returns the error found, as a part of `max|expected|`.
 ///
 /// # Panics
 /// When lengths differ or the bound is broken, naming `what`, the worst place and both values there.
 #[track_caller]
-pub fn assert_within_peak(what: &str, actual: &[f32], expected: &[f32], relative: f32) {
+pub fn assert_within_peak(what: &str, actual: &[f32], expected: &[f32], relative: f32) -> f32 {
     assert_eq!(actual.len(), expected.len(), "{what}: lengths");
     let peak = expected.iter().fold(0f32, |peak, e| peak.max(e.abs()));
     let bound = relative * peak;
@@ -76,6 +76,7 @@ pub fn assert_within_peak(what: &str, actual: &[f32], expected: &[f32], relative
         actual[i],
         expected[i]
     );
+    error / peak
 }
 
 #[cfg(test)]
