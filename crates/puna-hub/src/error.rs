@@ -41,14 +41,17 @@ pub enum HubError {
     Source(#[from] SourceError),
     /// No tokenizer where one could be.
     #[error(
-        "{model}: no tokenizer found; looked for {}; give it with --tokenizer FILE",
-        list(looked)
+        "{model}: no tokenizer found; looked for {} in {}; give it with --tokenizer FILE",
+        list(names),
+        list(folders)
     )]
     NoTokenizer {
         /// The model.
         model: String,
-        /// Every place looked at.
-        looked: Vec<String>,
+        /// File names looked for.
+        names: Vec<String>,
+        /// Folders looked in.
+        folders: Vec<String>,
     },
     /// A tokenizer that cannot be read.
     #[error("{file}: {source}")]

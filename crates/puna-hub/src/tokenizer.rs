@@ -13,6 +13,9 @@ use crate::{HubError, OpenOptions};
 /// Largest tokenizer file that is read; the real ones are below 20 MB.
 const MAX_FILE_BYTES: u64 = 1 << 28;
 
+/// The names of tokenizer files, in the order to look for them.
+const NAMES: [&str; 3] = ["tokenizer.model", "tokenizer.json", "tokenizer.bin"];
+
 /// A tokenizer and where it came from.
 pub(crate) struct Found {
     pub(crate) tokenizer: Tokenizer,
@@ -44,20 +47,29 @@ pub(crate) fn find(
             let looked = candidates(path, json_first);
             match looked.iter().find(|file| file.is_file()) {
                 Some(file) => read(file, vocab_size),
-                None => Err(HubError::NoTokenizer {
-                    model: place.to_string(),
-                    looked: looked.iter().map(|file| file.display().to_string()).collect(),
-                }),
+                None => Err(missing(place.to_string(), &looked)),
             }
         }
     }
+}
+
+/// The error when none of `looked` is there.
+fn missing(model: String, looked: &[PathBuf]) -> HubError {
+    let (mut names, mut folders) = (Vec::new(), Vec::new());
+    for file in looked {
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
+        let folder = file.parent().map(|folder| folder.display().to_string());
+        names.extend(name.filter(|name| !names.contains(name)));
+        folders.extend(folder.filter(|folder| !folders.contains(folder)));
+    }
+    HubError::NoTokenizer { model, names, folders }
 }
 
 /// Where the tokenizer of the model at `path` may lie, in the order to look. A file's own name comes first
 /// (`story.bin`, `story.tokenizer.model`). Hugging Face's `tokenizer.json` knows added tokens that the
 /// `tokenizer.model` beside it does not.
 fn candidates(path: &Path, json_first: bool) -> Vec<PathBuf> {
-    let mut names = ["tokenizer.model", "tokenizer.json", "tokenizer.bin"];
+    let mut names = NAMES;
     if json_first {
         names.swap(0, 1);
     }
@@ -74,13 +86,10 @@ fn candidates(path: &Path, json_first: bool) -> Vec<PathBuf> {
 fn read(path: &Path, vocab_size: Option<usize>) -> Result<Found, HubError> {
     let origin = path.display().to_string();
     if path.is_dir() {
-        let looked = candidates(path, false);
-        let inside = looked
-            .iter()
-            .find(|file| file.parent() == path.canonicalize().ok().as_deref() && file.is_file());
-        return match inside {
+        let looked = NAMES.map(|name| path.join(name));
+        return match looked.iter().find(|file| file.is_file()) {
             Some(file) => read(file, vocab_size),
-            None => Err(HubError::NoTokenizer { model: origin.clone(), looked: vec![origin] }),
+            None => Err(missing(origin, &looked)),
         };
     }
     let bytes = read_bytes(path)?;
@@ -88,7 +97,10 @@ fn read(path: &Path, vocab_size: Option<usize>) -> Result<Found, HubError> {
         let checkpoint = puna_formats::open(path)?;
         return match &checkpoint.vocab {
             Some(vocab) => from_gguf(vocab, origin),
-            None => Err(HubError::NoTokenizer { model: origin.clone(), looked: vec![origin] }),
+            None => {
+                let message = "this model file holds no vocabulary".to_owned();
+                Err(HubError::Vocabulary { file: origin, message })
+            }
         };
     }
     let tokenizer = match path.extension().and_then(|e| e.to_str()) {
@@ -97,7 +109,8 @@ fn read(path: &Path, vocab_size: Option<usize>) -> Result<Found, HubError> {
             None => return Err(HubError::UnknownSize { file: origin }),
         },
         _ if bytes.trim_ascii_start().starts_with(b"{") => {
-            let config = read_bytes(&path.with_file_name("tokenizer_config.json")).ok();
+            let config = path.with_file_name("tokenizer_config.json");
+            let config = if config.exists() { Some(read_bytes(&config)?) } else { None };
             Tokenizer::from_hf_json(&bytes, config.as_deref())
         }
         _ => Tokenizer::from_sentencepiece(&bytes),

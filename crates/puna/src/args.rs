@@ -49,6 +49,7 @@ pub(crate) fn command() -> clap::Command {
     }
     help.push_str("\nOptions:\n{options}\n\n");
     help.push_str("MODEL is a file, a folder or a name. `puna COMMAND --help` tells more.\n");
+    help.push_str("Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.\n");
     command.help_template(help)
 }
 

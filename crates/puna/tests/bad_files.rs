@@ -32,14 +32,18 @@ fn damaged_models_are_named() {
     let mut nan = story.clone();
     // The first weight of the first norm: after the header of 28 bytes and the embeddings.
     nan[28 + 512 * 64 * 4..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    // The first weight of the first query matrix, after all five of those norms.
+    let mut nan_matrix = story.clone();
+    nan_matrix[28 + (512 + 5) * 64 * 4..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
     let mut negative = story.clone();
     negative[8..12].copy_from_slice(&(-5i32).to_le_bytes());
-    let cases: [(&str, Vec<u8>, &[&str]); 8] = [
+    let cases: [(&str, Vec<u8>, &[&str]); 9] = [
         ("empty.bin", Vec::new(), &[]),
         ("text.bin", b"This is no model.".to_vec(), &["not a model"]),
         ("cut.bin", story[..story.len() / 2].to_vec(), &[]),
         ("header.bin", story[..20].to_vec(), &[]),
         ("nan.bin", nan, &["attn_norm", "NaN"]),
+        ("nan_matrix.bin", nan_matrix, &["not a number", "inspect", "--check"]),
         ("negative.bin", negative, &[]),
         ("magic.gguf", b"GGUF".to_vec(), &["expected", "found"]),
         (

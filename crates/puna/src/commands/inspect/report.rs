@@ -41,10 +41,10 @@ impl Report<'_> {
         line(
             "network",
             format!(
-                "dim {}, hidden {}, {} layers, {} heads of {}, {} for keys and values, vocabulary {}{}",
+                "dim {}, hidden {}, {}, {} heads of {}, {} for keys and values, vocabulary {}{}",
                 c.dim,
                 c.hidden_dim,
-                c.n_layers,
+                units::plural(c.n_layers, "layer"),
                 c.n_heads,
                 c.head_dim,
                 c.n_kv_heads,
