@@ -12,15 +12,15 @@ use super::float::{Element, FloatTask};
 use crate::isa::{Avx512, Avx512Vnni};
 
 /// Multiplies the rows of `task`.
-pub(super) fn multiply(token: Avx512Vnni, task: FloatTask<'_>) {
+pub(super) fn multiply(token: Avx512Vnni, task: FloatTask<'_>, scratch: &mut [f32]) {
     #[target_feature(
         enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16"
     )]
-    fn run(token: Avx512Vnni, task: FloatTask<'_>) {
-        task.multiply(token.avx512(), Pairs(token), task.x.as_bf16());
+    fn run(token: Avx512Vnni, task: FloatTask<'_>, scratch: &mut [f32]) {
+        task.multiply(token.avx512(), Pairs(token), task.x.as_bf16(), scratch);
     }
     // SAFETY: `token` proves the features.
-    unsafe { run(token, task) }
+    unsafe { run(token, task, scratch) }
 }
 
 /// Pairs of bf16, with the proof that their products can be computed.

@@ -9,7 +9,9 @@
 //! [`super::bf16_dot`].
 //!
 //! A tile of rows and tokens shares the loads: each weight serves all tokens of the tile, each activation all
-//! its rows, while every output keeps its own vector of partial sums.
+//! its rows, while every output keeps its own vector of partial sums, from one chunk of columns to the next.
+
+use std::ops::Range;
 
 use puna_core::DType;
 
@@ -30,11 +32,13 @@ pub(crate) struct FloatTask<'a> {
 }
 
 /// Multiplies the rows of `task`.
-pub(crate) fn multiply(token: Token, task: FloatTask<'_>) {
+pub(crate) fn multiply(token: Token, task: FloatTask<'_>, scratch: &mut [f32]) {
     match (token, task.w.dtype()) {
         #[cfg(target_arch = "x86_64")]
-        (Token::Avx512Vnni(token), DType::BF16) => super::bf16_dot::multiply(token, task),
-        _ => token.dispatch(task),
+        (Token::Avx512Vnni(token), DType::BF16) => {
+            super::bf16_dot::multiply(token, task, scratch);
+        }
+        _ => token.dispatch(Multiply { task, scratch }),
     }
 }
 
@@ -43,18 +47,24 @@ const ROWS: usize = 4;
 
 /// The most tokens in a tile: as many as leave registers for the vectors in flight.
 const fn tile_tokens<S: Simd>() -> usize {
-    if S::N_REGISTERS >= 32 { 6 } else { 3 }
+    if S::N_REGISTERS >= 32 { MAX_TOKENS } else { 3 }
 }
 
-impl Op for FloatTask<'_> {
+struct Multiply<'a> {
+    task: FloatTask<'a>,
+    scratch: &'a mut [f32],
+}
+
+impl Op for Multiply<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match self.w.dtype() {
-            DType::F32 => self.multiply(s, F32, self.x.as_f32()),
-            DType::F16 => self.multiply(s, F16, self.x.as_f32()),
-            DType::BF16 => self.multiply(s, Bf16, self.x.as_bf16_rounded()),
+        let Self { task, scratch } = self;
+        match task.w.dtype() {
+            DType::F32 => task.multiply(s, F32, task.x.as_f32(), scratch),
+            DType::F16 => task.multiply(s, F16, task.x.as_f32(), scratch),
+            DType::BF16 => task.multiply(s, Bf16, task.x.as_bf16_rounded(), scratch),
             dtype => unreachable!("{dtype} is multiplied elsewhere"),
         }
     }
@@ -117,70 +127,140 @@ const MAX_LEN: usize = 32;
 /// Bytes in the longest vector.
 const MAX_BYTES: usize = 64;
 
+/// Columns that are worked on at once when there are several tokens, so that a tile's activations stay in the
+/// cache nearest to the core. A multiple of every vector's length.
+const CHUNK: usize = 512;
+/// Floats of working memory that a task needs: a vector for each output of a tile.
+pub(super) fn scratch_len(n_rows: usize, n_tokens: usize) -> usize {
+    n_rows.next_multiple_of(ROWS) * n_tokens.min(MAX_TOKENS) * MAX_LANES
+}
+
+/// The most tokens in a tile of any instruction set.
+const MAX_TOKENS: usize = 6;
+/// The most lanes of any instruction set.
+const MAX_LANES: usize = 16;
+
+/// Activations of a tile's tokens.
+struct Tokens<'a, X, const NT: usize> {
+    first: usize,
+    x: [&'a [X]; NT],
+}
+
 impl FloatTask<'_> {
     /// All tiles; `x` `[n_tokens, cols]` are the activations for this type.
     #[inline(always)]
-    pub(super) fn multiply<S: Simd, E: Element<S>>(self, s: S, e: E, x: &[E::X]) {
+    pub(super) fn multiply<S: Simd, E: Element<S>>(
+        self,
+        s: S,
+        e: E,
+        x: &[E::X],
+        scratch: &mut [f32],
+    ) {
         let n_tokens = self.x.n_rows();
-        let mut token = 0;
-        while token < n_tokens {
-            let nt = tile_tokens::<S>().min(n_tokens - token);
-            let x = &x[token * self.w.cols()..];
-            let mut row = 0;
-            while row < self.n_rows {
-                match nt {
-                    1 => self.tile::<S, E, 1>(s, e, row, token, x),
-                    2 => self.tile::<S, E, 2>(s, e, row, token, x),
-                    3 => self.tile::<S, E, 3>(s, e, row, token, x),
-                    4 => self.tile::<S, E, 4>(s, e, row, token, x),
-                    5 => self.tile::<S, E, 5>(s, e, row, token, x),
-                    _ => self.tile::<S, E, 6>(s, e, row, token, x),
-                }
-                row += ROWS;
+        let mut first = 0;
+        while first < n_tokens {
+            let nt = tile_tokens::<S>().min(n_tokens - first);
+            match nt {
+                1 => self.tokens::<S, E, 1>(s, e, first, x, scratch),
+                2 => self.tokens::<S, E, 2>(s, e, first, x, scratch),
+                3 => self.tokens::<S, E, 3>(s, e, first, x, scratch),
+                4 => self.tokens::<S, E, 4>(s, e, first, x, scratch),
+                5 => self.tokens::<S, E, 5>(s, e, first, x, scratch),
+                _ => self.tokens::<S, E, MAX_TOKENS>(s, e, first, x, scratch),
             }
-            token += nt;
+            first += nt;
         }
     }
 
-    /// One tile, from `row` of the task; `x` starts with the tile's first token.
+    /// All rows with the tokens from `first`: chunk by chunk, the sums of the tiles resting in `scratch`.
+    #[inline(always)]
+    fn tokens<S: Simd, E: Element<S>, const NT: usize>(
+        self,
+        s: S,
+        e: E,
+        first: usize,
+        x: &[E::X],
+        scratch: &mut [f32],
+    ) {
+        let cols = self.w.cols();
+        let mut tokens = Tokens { first, x: [&[][..]; NT] };
+        for (t, tokens) in tokens.x.iter_mut().enumerate() {
+            *tokens = &x[(first + t) * cols..(first + t + 1) * cols];
+        }
+        let chunk = if NT == 1 { cols } else { CHUNK };
+        let tile_len = ROWS * NT * S::LANES;
+        for from in (0..cols).step_by(chunk) {
+            let to = cols.min(from + chunk);
+            for row in (0..self.n_rows).step_by(ROWS) {
+                let rest = &mut scratch[row / ROWS * tile_len..][..tile_len];
+                self.tile(s, e, row, &tokens, from..to, rest);
+            }
+        }
+    }
+
+    /// Some columns of one tile, from `row` of the task.
     #[inline(always)]
     fn tile<S: Simd, E: Element<S>, const NT: usize>(
         self,
         s: S,
         e: E,
         row: usize,
-        token: usize,
-        x: &[E::X],
+        tokens: &Tokens<'_, E::X, NT>,
+        cols: Range<usize>,
+        rest: &mut [f32],
     ) {
-        let cols = self.w.cols();
         let n_rows = ROWS.min(self.n_rows - row);
         // A row that is missing is a second copy of the last, whose sums are dropped.
         let mut w = [&[][..]; ROWS];
         for (r, w) in w.iter_mut().enumerate() {
-            *w = self.w.row(self.first_row + row + r.min(n_rows - 1));
+            let row = self.w.row(self.first_row + row + r.min(n_rows - 1));
+            *w = &row[cols.start * E::BYTES..cols.end * E::BYTES];
         }
-        let mut xs = [&[][..]; NT];
-        for (t, xs) in xs.iter_mut().enumerate() {
-            *xs = &x[t * cols..(t + 1) * cols];
+        let mut x = tokens.x;
+        for x in &mut x {
+            *x = &x[cols.clone()];
         }
-        let sums = dots::<S, E, NT>(s, e, w, xs);
-        for (t, sums) in sums.iter().enumerate() {
-            let start = (token + t) * self.w.rows() + self.first_row + row;
+        let mut sums = [[s.splat(0.0); NT]; ROWS];
+        if cols.start > 0 {
+            for r in 0..ROWS {
+                for t in 0..NT {
+                    sums[r][t] = s.load(&rest[(r * NT + t) * S::LANES..]);
+                }
+            }
+        }
+        add_products(s, e, w, x, &mut sums);
+        if cols.end < self.w.cols() {
+            for r in 0..ROWS {
+                for t in 0..NT {
+                    s.store(sums[r][t], &mut rest[(r * NT + t) * S::LANES..]);
+                }
+            }
+            return;
+        }
+        let mut outputs = [[0.0; ROWS]; NT];
+        for r in 0..ROWS {
+            for t in 0..NT {
+                outputs[t][r] = s.sum(sums[r][t]);
+            }
+        }
+        for (t, outputs) in outputs.iter().enumerate() {
+            let start = (tokens.first + t) * self.w.rows() + self.first_row + row;
             // SAFETY: only this task writes columns of its rows, and no other part is alive in it.
             let out = unsafe { self.y.part(start..start + n_rows) };
-            out.copy_from_slice(&sums[..n_rows]);
+            out.copy_from_slice(&outputs[..n_rows]);
         }
     }
 }
 
-/// The products of some rows with some tokens, `[token][row]`.
+/// Adds the products of some rows with some tokens, lane by lane.
 #[inline(always)]
-fn dots<S: Simd, E: Element<S>, const NT: usize>(
+fn add_products<S: Simd, E: Element<S>, const NT: usize>(
     s: S,
     e: E,
     w: [&[u8]; ROWS],
     x: [&[E::X]; NT],
-) -> [[f32; ROWS]; NT] {
+    sums: &mut [[S::F32; NT]; ROWS],
+) {
     let len = S::LANES * E::PER_LANE;
     let cols = x[0].len();
     let n_whole = cols / len;
@@ -192,7 +272,6 @@ fn dots<S: Simd, E: Element<S>, const NT: usize>(
     for x in &mut x_whole {
         *x = &x[..n_whole * len];
     }
-    let mut sums = [[s.splat(0.0); NT]; ROWS];
     for i in 0..n_whole {
         let mut xs = [e.activations(s, &x_whole[0][i * len..(i + 1) * len]); NT];
         for t in 1..NT {
@@ -220,11 +299,4 @@ fn dots<S: Simd, E: Element<S>, const NT: usize>(
             }
         }
     }
-    let mut out = [[0.0; ROWS]; NT];
-    for t in 0..NT {
-        for r in 0..ROWS {
-            out[t][r] = s.sum(sums[r][t]);
-        }
-    }
-    out
 }

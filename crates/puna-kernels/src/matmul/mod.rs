@@ -113,18 +113,24 @@ pub fn matmul(cpu: &Cpu, w: MatRef<'_>, x: &Activations, y: &mut [f32]) {
         return y.fill(0.0);
     }
     let y = DisjointMut::new(y);
-    // Small enough that threads end together, large enough that activations are not read too often.
-    let share = w.rows.div_ceil(4 * cpu.pool().n_threads()).next_multiple_of(LEAST_ROWS);
-    let task_rows = share.clamp(LEAST_ROWS, MOST_ROWS);
+    // Small enough that threads end together; with one token large enough that rows are asked for ahead, with
+    // many small enough that a panel of them stays in a cache near the core.
+    let share = w.rows.div_ceil(8 * cpu.pool().n_threads()).next_multiple_of(LEAST_ROWS);
+    let task_rows = if x.n_rows() == 1 { share } else { share.min(MOST_ROWS) };
     let token = cpu.token();
+    let scratch_len = match w.dtype.is_float() {
+        true => float::scratch_len(task_rows, x.n_rows()),
+        false => quant::SCRATCH_LEN,
+    };
     cpu.pool().run(w.rows.div_ceil(task_rows), &|task| {
         let first_row = task * task_rows;
         let n_rows = task_rows.min(w.rows - first_row);
         if w.dtype.is_float() {
-            float::multiply(token, float::FloatTask { w, x, y: &y, first_row, n_rows });
+            let task = float::FloatTask { w, x, y: &y, first_row, n_rows };
+            with_scratch(scratch_len, |scratch| float::multiply(token, task, scratch));
         } else {
             let task = quant::QuantTask { w, x: x.as_quant(), y: &y, first_row, n_rows };
-            with_scratch(quant::SCRATCH_LEN, |scratch| quant::multiply(token, task, scratch));
+            with_scratch(scratch_len, |scratch| quant::multiply(token, task, scratch));
         }
     });
 }

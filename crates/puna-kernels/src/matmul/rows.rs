@@ -46,7 +46,7 @@ pub(crate) trait Rows: Copy {
     /// # Safety
     /// 4 bytes can be read at `rows + r·stride` for every lane `r`.
     unsafe fn load_4_bytes(self, rows: *const u8, stride: usize) -> Self::U;
-    /// Asks for the cache line at `address`, which need not be readable.
+    /// Asks for the cache line at `address`, which need not be readable, into the cache of the second level.
     fn prefetch(self, address: *const u8);
 
     /// Bits that are set in `v` and in `mask`.

@@ -157,7 +157,7 @@ macro_rules! rows {
             #[inline(always)]
             fn prefetch(self, address: *const u8) {
                 // SAFETY: `self` proves the features; a prefetch never faults.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
             }
 
             #[inline(always)]

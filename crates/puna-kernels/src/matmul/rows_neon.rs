@@ -160,7 +160,7 @@ macro_rules! rows {
                 // SAFETY: a prefetch never faults and changes no state that a program can see.
                 unsafe {
                     asm!(
-                        "prfm pldl1keep, [{address}]",
+                        "prfm pldl2keep, [{address}]",
                         address = in(reg) address,
                         options(readonly, nostack, preserves_flags),
                     );

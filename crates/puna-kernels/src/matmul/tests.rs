@@ -118,8 +118,8 @@ fn check(what: &str, w: MatRef<'_>, x: &[f32], y: &[f32]) {
 /// Columns that `dtype` can have: the least, some, and more than a chunk.
 fn widths(dtype: DType) -> Vec<usize> {
     match dtype.block_len() {
-        1 => vec![1, 7, 15, 16, 17, 77, 256],
-        32 => vec![32, 64, 480, 544, 1056],
+        1 => vec![1, 7, 16, 33, 77, 1100],
+        32 => vec![32, 64, 544, 1056],
         len => vec![len, 3 * len],
     }
 }
@@ -143,10 +143,10 @@ fn products_are_within_their_bounds() {
 
 #[test]
 fn bits_do_not_depend_on_company_threads_or_alignment() {
-    let rows = 150;
+    let rows = 41;
     for cpu in cpus() {
         for dtype in DType::ALL {
-            let cols = if dtype.is_float() { 77 } else { 768 };
+            let cols = if dtype.is_float() { 589 } else { 768 };
             let mut data = vec![0];
             data.extend(random_weights(3, dtype, rows, cols));
             let w = MatRef::new(dtype, rows, cols, &data[1..]);
@@ -154,7 +154,7 @@ fn bits_do_not_depend_on_company_threads_or_alignment() {
             let together = product(&cpu, w, &x);
             for n_threads in N_THREADS {
                 let cpu = Cpu::with_isa(cpu.isa(), n_threads).unwrap();
-                for n_tokens in [1, 2, 3, 4, 5, 6, 7, 16, 33, 64] {
+                for n_tokens in [1, 2, 3, 4, 5, 7, 33] {
                     let what = format!("{} {dtype}, {n_threads} threads, {n_tokens}", cpu.isa());
                     let first = 64 - n_tokens;
                     let alone = product(&cpu, w, &x[first * cols..]);
@@ -253,7 +253,7 @@ fn activations_are_prepared_for_the_type() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(30))]
 
     #[test]
     fn any_shape(seed: u64, dtype in 0..DType::ALL.len(), rows in 1..100usize, blocks in 1..4usize,
