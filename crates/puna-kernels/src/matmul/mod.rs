@@ -93,8 +93,11 @@ impl<'a> MatRef<'a> {
     }
 }
 
-/// Rows in a task when there are many tokens: a multiple of every instruction set's group of rows.
+/// Rows in a task when there are many tokens: a multiple of every instruction set's group of rows. Weights that
+/// are decoded to panels are read once for all tokens, floats once for every tile of tokens.
 const MOST_ROWS: usize = 128;
+/// The same for floats, so that a task's weights stay in a cache of the second level.
+const MOST_FLOAT_ROWS: usize = 32;
 /// Rows in the smallest task.
 const LEAST_ROWS: usize = 32;
 
@@ -116,7 +119,8 @@ pub fn matmul(cpu: &Cpu, w: MatRef<'_>, x: &Activations, y: &mut [f32]) {
     // Small enough that threads end together; with one token large enough that rows are asked for ahead, with
     // many small enough that a panel of them stays in a cache near the core.
     let share = w.rows.div_ceil(8 * cpu.pool().n_threads()).next_multiple_of(LEAST_ROWS);
-    let task_rows = if x.n_rows() == 1 { share } else { share.min(MOST_ROWS) };
+    let most = if w.dtype.is_float() { MOST_FLOAT_ROWS } else { MOST_ROWS };
+    let task_rows = if x.n_rows() == 1 { share } else { share.min(most) };
     let token = cpu.token();
     let scratch_len = match w.dtype.is_float() {
         true => float::scratch_len(task_rows, x.n_rows()),
