@@ -167,4 +167,65 @@ mod tests {
         check("no/such/thing", "built in: stories260K");
         check("", "no file, folder or model is called \"\"");
     }
+
+    /// Copies a tiny model of 272 pieces into `folder`.
+    fn copy_model(form: &str, folder: &Path) {
+        std::fs::create_dir(folder).unwrap();
+        for entry in std::fs::read_dir(puna_testkit::testdata(form)).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+
+    /// A SentencePiece model of `n` pieces.
+    fn sentencepiece(n: usize) -> Vec<u8> {
+        let pieces = crate::synth::invent(n);
+        let tokenizer = Tokenizer::from_pieces(pieces, puna_tokenizer::Settings::default());
+        tokenizer.unwrap().to_sentencepiece().unwrap()
+    }
+
+    #[test]
+    fn finds_the_tokenizer_above_the_model_and_checks_its_size() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, above) = (root.path().join("7b"), root.path().join("tokenizer.model"));
+        copy_model("models/mha/meta", &folder);
+        let model = folder.to_str().unwrap();
+        let message = |options: &OpenOptions| open(model, options).err().unwrap().to_string();
+
+        let missing = message(&OpenOptions::default());
+        assert!(missing.contains("looked for tokenizer.model, tokenizer.json"), "{missing}");
+
+        std::fs::write(&above, sentencepiece(271)).unwrap();
+        let mismatch = message(&OpenOptions::default());
+        assert!(mismatch.contains("271 pieces") && mismatch.contains("272"), "{mismatch}");
+
+        std::fs::write(&above, sentencepiece(272)).unwrap();
+        let opened = open(model, &OpenOptions::default()).unwrap();
+        assert_eq!((opened.bos_id, &*opened.stop_ids), (Some(1), &[2][..]));
+        assert!(matches!(opened.template, ChatTemplate::Llama2));
+
+        // A file named by hand is taken instead, and a broken one is named.
+        let named = root.path().join("other.model");
+        std::fs::write(&named, "no protobuf").unwrap();
+        let broken = message(&OpenOptions { tokenizer: Some(named) });
+        assert!(broken.contains("other.model"), "{broken}");
+    }
+
+    #[test]
+    fn honours_the_template_of_the_files() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("hf");
+        copy_model("models/mha/hf", &folder);
+        std::fs::write(folder.join("tokenizer.model"), sentencepiece(272)).unwrap();
+        let open = |template: &str| {
+            std::fs::write(folder.join("chat_template.jinja"), template).unwrap();
+            open(folder.to_str().unwrap(), &OpenOptions::default())
+        };
+        let opened = open("{{ bos_token }}{{ messages[0]['content'] }}").unwrap();
+        let question = puna_tokenizer::chat::Message::new(puna_tokenizer::chat::Role::User, "hi");
+        let ids = opened.template.render(&opened.tokenizer, &[question]).unwrap();
+        assert_eq!(ids, [&[1][..], &opened.tokenizer.encode("hi")].concat());
+        let message = open("{% if %}").err().unwrap().to_string();
+        assert!(message.contains("template does not compile"), "{message}");
+    }
 }

@@ -18,6 +18,7 @@ use puna_tokenizer::{Piece, PieceKind, Settings, Tokenizer};
 use crate::HubError;
 pub use shape::Shape;
 use shape::fitting_type;
+pub(crate) use vocab::invent;
 
 /// Pieces of an invented vocabulary, as many as Llama 2's.
 const VOCAB_SIZE: usize = 32_000;
@@ -38,7 +39,7 @@ impl Synth {
     pub fn new(shape: Shape, dtype: DType, tokenizer: Option<&Tokenizer>, seed: u64) -> Self {
         let (pieces, settings) = match tokenizer {
             Some(tokenizer) => (tokenizer.pieces().to_vec(), tokenizer.settings().clone()),
-            None => (vocab::invent(VOCAB_SIZE), Settings::default()),
+            None => (invent(VOCAB_SIZE), Settings::default()),
         };
         let config = shape.config(pieces.len());
         Self { shape, dtype, seed, config, pieces, settings }

@@ -26,10 +26,13 @@ pub(super) fn write(out: &mut impl Write, bench: &Bench, runs: &[Measured]) -> i
                 speed(phase, 0.5),
                 speed(phase, 0.9),
                 speed(phase, 0.1),
-                100.0 * gb_s / run.peaks.read_gb_s,
+                100.0 * share_of_peak(phase, run),
                 phase.n_ops / secs / 1e9,
             )?;
         }
+    }
+    if runs.iter().any(|run| share_of_peak(&run.decode, run) > 1.0) {
+        writeln!(out, "more than the peak: weights stay in the caches of the processor")?;
     }
     for run in runs {
         let p = &run.peaks;
@@ -46,6 +49,11 @@ pub(super) fn write(out: &mut impl Write, bench: &Bench, runs: &[Measured]) -> i
         )?;
     }
     Ok(())
+}
+
+/// Bytes a second beside what the machine reads from memory.
+fn share_of_peak(phase: &Phase, run: &Measured) -> f64 {
+    phase.n_bytes / phase.median() / 1e9 / run.peaks.read_gb_s
 }
 
 fn speed(phase: &Phase, quantile: f64) -> String {
