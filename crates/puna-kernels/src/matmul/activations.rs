@@ -268,6 +268,7 @@ impl Activations {
         &self.f32
     }
 
+    #[cfg(target_arch = "x86_64")] // The only instruction set here that multiplies bf16.
     pub(crate) fn as_bf16(&self) -> &[u16] {
         &self.bf16
     }
