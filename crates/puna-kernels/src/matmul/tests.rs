@@ -179,6 +179,28 @@ fn quantised_products_are_the_same_bits_on_every_instruction_set() {
     }
 }
 
+/// Sums that are as large as they can be in 16 and in 32 bits.
+#[test]
+fn extreme_weights_are_exact() {
+    for dtype in DType::ALL.into_iter().filter(|dtype| !dtype.is_float()) {
+        let cols = 2 * dtype.block_len();
+        for byte in [0x00, 0x7f, 0x80, 0xff] {
+            let mut data = vec![byte; 40 * dtype.row_bytes(cols).unwrap()];
+            for block in data.chunks_exact_mut(dtype.block().1) {
+                for &at in scale_offsets(dtype) {
+                    block[at..at + 2].copy_from_slice(&f16::ONE.to_le_bytes());
+                }
+            }
+            let w = MatRef::new(dtype, 40, cols, &data);
+            for x in [vec![127.0; cols], vec![-127.0; cols]] {
+                for cpu in cpus() {
+                    check(cpu.isa().name(), w, &x, &product(&cpu, w, &x));
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn extreme_activations() {
     for cpu in cpus() {
