@@ -66,8 +66,10 @@ impl Isa {
     /// `PUNA_ISA` names no instruction set, or one that this CPU lacks.
     pub fn best() -> Result<Isa, IsaError> {
         match std::env::var_os("PUNA_ISA") {
-            Some(name) => name.to_string_lossy().parse::<Isa>()?.check_available(),
-            None => Ok(*Self::available().last().expect("scalar code runs everywhere")),
+            Some(name) if !name.is_empty() => {
+                name.to_string_lossy().parse::<Isa>()?.check_available()
+            }
+            _ => Ok(*Self::available().last().expect("scalar code runs everywhere")),
         }
     }
 

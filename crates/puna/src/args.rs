@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use clap::builder::{PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use puna_core::KvType;
 
@@ -50,7 +50,13 @@ pub(crate) fn command() -> clap::Command {
     help.push_str("\nOptions:\n{options}\n\n");
     help.push_str("MODEL is a file, a folder or a name. `puna COMMAND --help` tells more.\n");
     help.push_str("Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.\n");
-    command.help_template(help)
+    command.help_template(help).mut_subcommands(|sub| sub.mut_args(take_negative_numbers))
+}
+
+/// `--seed -1` is a wrong seed, not an unknown option `-1`.
+fn take_negative_numbers(arg: clap::Arg) -> clap::Arg {
+    let takes = !arg.is_positional() && arg.get_action().takes_values();
+    if takes { arg.allow_negative_numbers(true) } else { arg }
 }
 
 /// Options of every command that runs or describes a model, except threads.
@@ -74,7 +80,7 @@ pub(crate) struct ModelArgs {
 #[command(next_help_heading = "Model")]
 pub(crate) struct ThreadsArg {
     /// Threads to compute with [default: all this process may use]
-    #[arg(long, value_name = "N", value_parser = count(1))]
+    #[arg(long, value_name = "N", value_parser = n_threads())]
     threads: Option<usize>,
 }
 
@@ -94,14 +100,32 @@ pub(crate) fn default_threads() -> usize {
 /// Upper bound on counts given by hand; enough for any context, far from overflow.
 const MAX_COUNT: u64 = 1 << 24;
 
+/// Most threads that are started: a pool beyond that fails in the middle of its start, and helps nobody.
+const MAX_THREADS: u64 = 1024;
+
 /// Parses a whole number from `min` on.
-pub(crate) fn count(min: u64) -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(min..=MAX_COUNT)
+pub(crate) fn count(min: u64) -> impl TypedValueParser<Value = usize> {
+    whole(min, MAX_COUNT).map(|n| n as usize)
+}
+
+/// Parses a number of threads.
+pub(crate) fn n_threads() -> impl TypedValueParser<Value = usize> {
+    whole(1, MAX_THREADS).map(|n| n as usize)
+}
+
+/// Parses a whole number in `[low, high]`.
+pub(crate) fn whole(low: u64, high: u64) -> impl TypedValueParser<Value = u64> {
+    StringValueParser::new().try_map(move |text| {
+        text.parse::<u64>()
+            .ok()
+            .filter(|value| (low..=high).contains(value))
+            .ok_or_else(|| format!("expected a whole number, {low} to {high}"))
+    })
 }
 
 /// Parses a finite number in `[low, high]`.
 pub(crate) fn number(low: f32, high: f32) -> impl TypedValueParser<Value = f32> {
-    clap::builder::StringValueParser::new().try_map(move |text| {
+    StringValueParser::new().try_map(move |text| {
         let range = if high == f32::MAX {
             format!("{low} or more")
         } else if low == f32::MIN {

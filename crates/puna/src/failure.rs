@@ -52,10 +52,41 @@ pub(crate) fn warn_or_give_up(error: anyhow::Error) -> anyhow::Result<()> {
 }
 
 fn eprint_error(error: &anyhow::Error) {
-    anstream::eprintln!("\x1b[1;31merror:\x1b[0m {error:#}");
+    note!("\x1b[1;31merror:\x1b[0m {}", message(error));
+}
+
+/// The error with its causes. The libraries' errors tell their cause themselves; such a cause is not told twice.
+fn message(error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if message.is_empty() {
+            message = cause;
+        } else if !message.ends_with(&cause) {
+            message.push_str(": ");
+            message.push_str(&cause);
+        }
+    }
+    message
 }
 
 fn is_closed_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
     let io_error = cause.downcast_ref::<io::Error>();
     io_error.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+    use puna_hub::HubError;
+
+    use super::*;
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        let source = io::Error::other("the disk is full");
+        let error = HubError::Io { path: "a.gguf".into(), source };
+        assert_eq!(message(&error.into()), "a.gguf: the disk is full");
+        let error = Err::<(), _>(io::Error::other("the disk is full")).context("a.gguf");
+        assert_eq!(message(&error.unwrap_err()), "a.gguf: the disk is full");
+    }
 }

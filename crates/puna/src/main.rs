@@ -3,6 +3,9 @@
 //! Generated text and other data go to stdout, all else to stderr. On Windows no console setting is needed for
 //! UTF-8: the standard library writes to a console in its own encoding.
 
+#[macro_use]
+mod note;
+
 mod args;
 mod commands;
 mod environment;

@@ -59,7 +59,7 @@ impl Runtime {
         let source = &*checkpoint.source;
         let ctx = context_len(source.config(), args.ctx);
         let network = load_network(&name, source, args.kv_type, ctx)?;
-        let cpu = Cpu::new(n_threads)?;
+        let cpu = Cpu::new(n_threads).context("PUNA_ISA")?;
         let runner = Runner::new(network, cpu, args.kv_type, KvCache::blocks_for(ctx));
         let engine = Engine::new(
             runner,
@@ -164,7 +164,7 @@ pub(crate) fn context_len(config: &ModelConfig, asked: Option<usize>) -> usize {
     let trained = config.max_seq_len;
     let ctx = asked.unwrap_or(trained);
     if ctx > trained {
-        anstream::eprintln!(
+        note!(
             "\x1b[1;33mwarning:\x1b[0m --ctx {ctx} is longer than this model's {trained}: the text may degrade"
         );
     }

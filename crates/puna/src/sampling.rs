@@ -3,45 +3,43 @@
 use clap::Args;
 use puna_engine::Sampling;
 
-use crate::args::number;
+use crate::args::{count, number, whole};
 
 /// Options of the commands that write text.
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
     /// Flatten (above 1) or sharpen (below 1) the distribution; 0 always takes the likeliest
-    #[arg(long, value_name = "T", default_value_t = 0.6, value_parser = number(0.0, f32::MAX),
-          allow_negative_numbers = true)]
+    #[arg(long, value_name = "T", default_value_t = 0.6, value_parser = number(0.0, f32::MAX))]
     temperature: f32,
     /// Draw from the likeliest tokens that together have probability P
-    #[arg(long, value_name = "P", default_value_t = 0.9, value_parser = number(0.0, 1.0),
-          allow_negative_numbers = true)]
+    #[arg(long, value_name = "P", default_value_t = 0.9, value_parser = number(0.0, 1.0))]
     top_p: f32,
     /// Draw from the K likeliest tokens; 0 for all
-    #[arg(long, value_name = "K", default_value_t = 0, value_parser = crate::args::count(0),
-          hide_default_value = true, allow_negative_numbers = true)]
+    #[arg(long, value_name = "K", default_value_t = 0, value_parser = count(0),
+          hide_default_value = true)]
     top_k: usize,
     /// Drop tokens less than P times as likely as the likeliest
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = number(0.0, 1.0),
-          hide_default_value = true, allow_negative_numbers = true)]
+          hide_default_value = true)]
     min_p: f32,
     /// Divide the logits of tokens seen before by X (1 for none)
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = number(0.01, 100.0),
-          hide_default_value = true, allow_negative_numbers = true)]
+          hide_default_value = true)]
     repetition_penalty: f32,
     /// Subtract X from the logits of tokens already in the answer
     #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = number(f32::MIN, f32::MAX),
-          hide_default_value = true, allow_negative_numbers = true)]
+          hide_default_value = true)]
     presence_penalty: f32,
     /// Subtract X for each time a token is already in the answer
     #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = number(f32::MIN, f32::MAX),
-          hide_default_value = true, allow_negative_numbers = true)]
+          hide_default_value = true)]
     frequency_penalty: f32,
     /// Add X to the logit of token ID; may be repeated
     #[arg(long, value_name = "ID=X", value_parser = logit_bias)]
     logit_bias: Vec<(u32, f32)>,
     /// Seed of the random draws: same seed, same text
-    #[arg(long, value_name = "S", default_value_t = 0)]
+    #[arg(long, value_name = "S", default_value_t = 0, value_parser = whole(0, u64::MAX))]
     seed: u64,
 }
 

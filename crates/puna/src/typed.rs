@@ -64,7 +64,7 @@ fn unknown_option(subcommand: &str, typed: &str) -> String {
         message.push_str(&format!("; did you mean '{option}'?"));
     }
     message.push_str(&format!(
-        "\n\nTo use it as text, put -- before it: puna {subcommand} -- '{typed}'"
+        "\n\nTo use it as text, put it last, after --: puna {subcommand} ... -- '{typed}'"
     ));
     message
 }

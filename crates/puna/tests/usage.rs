@@ -6,10 +6,10 @@ use common::run;
 
 #[test]
 fn wrong_usage_exits_with_2() {
-    let cases: [(&[&str], &[&str]); 22] = [
+    let cases: [(&[&str], &[&str]); 26] = [
         (&[], &["Usage: puna"]),
         (&["generat"], &["generate"]),
-        (&["generate"], &["PROMPT"]),
+        (&["generate"], &["the prompt is missing", "PROMPT"]),
         (&["generate", "a", "b", "c"], &["unexpected argument"]),
         (&["generate", "Cargo.toml"], &["the prompt is missing", "Usage: puna generate"]),
         (&["generate", "--temprature", "x"], &["did you mean '--temperature'?", "--"]),
@@ -17,7 +17,11 @@ fn wrong_usage_exits_with_2() {
         (&["generate", "--temperature", "hot", "x"], &["expected a number"]),
         (&["generate", "--top-p", "1.5", "x"], &["0 to 1"]),
         (&["generate", "-n", "0", "x"], &["-n"]),
+        (&["generate", "-n", "-1", "x"], &["-n", "a whole number"]),
+        (&["generate", "--seed", "-1", "x"], &["--seed", "a whole number, 0 to"]),
         (&["generate", "--threads", "0", "x"], &["--threads"]),
+        (&["generate", "--threads", "100000", "x"], &["--threads", "1 to 1024"]),
+        (&["bench", "stories260K", "--threads", "1,x"], &["--threads", "a whole number"]),
         (&["generate", "--kv-type", "q8", "x"], &["q8_0"]),
         (&["generate", "--logit-bias", "x", "x"], &["expected ID=X"]),
         (&["generate", "--logprobs", "2", "x"], &["--json"]),

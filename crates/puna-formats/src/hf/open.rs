@@ -73,7 +73,8 @@ fn open_found(folder: &Path) -> Result<Vec<Shard>, FormatError> {
             return open_path(path, parse);
         }
     }
-    let reason = "or model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json";
+    let reason = "so are model.safetensors.index.json, pytorch_model.bin and pytorch_model.bin.index.json; \
+                  one of the four is needed";
     Err(FormatError::missing(folder.display(), WEIGHTS[0].0, reason))
 }
 

@@ -49,8 +49,10 @@ pub(super) fn parse(file: &str, bytes: &SharedBytes) -> Result<Vec<Listed>, Form
 
 impl<'a> Archive<'a> {
     fn open(file: &'a str, bytes: &'a SharedBytes) -> Result<Self, FormatError> {
-        let archive = ZipArchive::new(Cursor::new(&**bytes))
-            .map_err(|e| FormatError::malformed(file, "zip directory", "a sound one", e))?;
+        let archive = ZipArchive::new(Cursor::new(&**bytes)).map_err(|e| {
+            let found = format!("{e}: the file is truncated or damaged");
+            FormatError::malformed(file, "zip directory", "a sound one", found)
+        })?;
         let prefix = archive.file_names_raw().find_map(|name| {
             let prefix = std::str::from_utf8(name).ok()?.strip_suffix(PICKLE)?;
             (prefix.is_empty() || prefix.ends_with('/')).then(|| prefix.to_owned())
@@ -87,7 +89,7 @@ impl<'a> Archive<'a> {
         let entry = self.archive.by_index_raw(idx);
         let entry = entry.map_err(|e| malformed("a sound entry", e.to_string()))?;
         if entry.compression() != CompressionMethod::Stored || entry.encrypted() {
-            return Err(malformed("stored bytes", format!("{:?}", entry.compression())));
+            return Err(malformed("stored bytes", "compressed or encrypted ones".to_owned()));
         }
         let range = entry.data_start().and_then(|start| range(start, entry.size()));
         range.and_then(|range| self.bytes.slice(range)).ok_or_else(|| {

@@ -29,7 +29,7 @@ const DEFAULT_MODEL: &str = "stories260K";
 pub(crate) struct GenerateArgs {
     /// A file, a folder or a name; left out, the single argument is the prompt
     #[arg(value_name = "MODEL", allow_hyphen_values = true)]
-    first: String,
+    first: Option<String>,
     /// The text to continue
     #[arg(value_name = "PROMPT", allow_hyphen_values = true)]
     second: Option<String>,
@@ -52,8 +52,8 @@ pub(crate) struct GenerateArgs {
 
 /// Loads the model, streams the text, tells what it took.
 pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
-    reject_unknown_options("generate", [Some(&args.first), args.second.as_ref()])?;
-    let (model, prompt) = model_and_prompt(&args.first, args.second.as_deref())?;
+    reject_unknown_options("generate", [args.first.as_ref(), args.second.as_ref()])?;
+    let (model, prompt) = model_and_prompt(args.first.as_deref(), args.second.as_deref())?;
     let mut runtime = Runtime::load(model, &args.model, args.threads.n_threads())?;
     let tokenizer = &runtime.tokenizer;
     let mut ids: Vec<u32> = runtime.bos_id.into_iter().collect();
@@ -92,16 +92,21 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
 
 /// A single argument is the prompt; but a path alone is more likely a model without a prompt.
 fn model_and_prompt<'a>(
-    first: &'a str,
+    first: Option<&'a str>,
     second: Option<&'a str>,
 ) -> anyhow::Result<(&'a str, &'a str)> {
-    match second {
-        Some(prompt) => Ok((first, prompt)),
-        None if Path::new(first).exists() => bail!(Usage(format!(
-            "the prompt is missing: {first} exists, so it is taken for the model\n\n\
-             Usage: puna generate [OPTIONS] [MODEL] PROMPT"
-        ))),
-        None => Ok((DEFAULT_MODEL, first)),
+    let missing = |why: String| {
+        Usage(format!(
+            "the prompt is missing{why}\n\nUsage: puna generate [OPTIONS] [MODEL] PROMPT"
+        ))
+    };
+    match (first, second) {
+        (Some(model), Some(prompt)) => Ok((model, prompt)),
+        (Some(path), None) if Path::new(path).exists() => {
+            bail!(missing(format!(": {path} exists, so it is taken for the model")))
+        }
+        (Some(prompt), None) => Ok((DEFAULT_MODEL, prompt)),
+        (None, _) => bail!(missing(String::new())),
     }
 }
 
@@ -149,9 +154,11 @@ mod tests {
 
     #[test]
     fn one_argument_is_the_prompt() {
-        assert_eq!(model_and_prompt("hello", None).unwrap(), (DEFAULT_MODEL, "hello"));
-        assert_eq!(model_and_prompt("m", Some("-p")).unwrap(), ("m", "-p"));
-        let error = model_and_prompt(".", None).unwrap_err();
-        assert!(error.is::<Usage>(), "{error}");
+        assert_eq!(model_and_prompt(Some("hello"), None).unwrap(), (DEFAULT_MODEL, "hello"));
+        assert_eq!(model_and_prompt(Some("m"), Some("-p")).unwrap(), ("m", "-p"));
+        for path_or_nothing in [Some("."), None] {
+            let error = model_and_prompt(path_or_nothing, None).unwrap_err();
+            assert!(error.is::<Usage>(), "{error}");
+        }
     }
 }

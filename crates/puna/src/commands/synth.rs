@@ -55,7 +55,7 @@ pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
     };
     let job = Synth::new(args.shape, args.dtype, tokenizer.as_ref(), args.seed);
     for (dtype, n) in job.fallbacks() {
-        eprintln!(
+        note!(
             "note: {} with rows that are no multiple of {} are stored as {dtype}",
             units::count(n, "matrix", "matrices"),
             args.dtype.block_len()
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
         Err(HubError::Stopped) => bail!(Interrupted),
         other => other?,
     }
-    eprintln!(
+    note!(
         "wrote {}: {} parameters, {} in {}",
         args.out.display(),
         units::params(job.config().n_params()),

@@ -6,13 +6,13 @@ mod report;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
 use puna_kernels::Cpu;
 use puna_model::{KvCache, Runner};
 use serde_json::json;
 
-use crate::args::{ModelArgs, count, default_threads};
+use crate::args::{ModelArgs, count, default_threads, n_threads};
 use crate::failure::{Interrupted, Usage};
 use crate::interrupt::Interrupt;
 use crate::runtime::{context_len, load_network, open};
@@ -38,7 +38,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = count(0))]
     depth: usize,
     /// Numbers of threads, one run each, such as 1,2,4 [default: all this process may use]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = count(1),
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = n_threads(),
           help_heading = "Model")]
     threads: Vec<usize>,
     #[command(flatten)]
@@ -61,8 +61,8 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let interrupt = Interrupt::install()?;
     let mut runs: Vec<Measured> = Vec::new();
     for n_threads in threads {
-        eprintln!("measuring with {}", crate::units::plural(n_threads, "thread"));
-        let cpu = Cpu::new(n_threads)?;
+        note!("measuring with {}", crate::units::plural(n_threads, "thread"));
+        let cpu = Cpu::new(n_threads).context("PUNA_ISA")?;
         let runner = Runner::new(Arc::clone(&model), cpu, kv_type, KvCache::blocks_for(ctx));
         let Some(measured) = bench.run(runner, &interrupt) else { bail!(Interrupted) };
         runs.push(measured);

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use puna_engine::{FinishReason, Request, Sampling};
 use puna_tokenizer::chat::{ChatError, Message, Role};
 use serde_json::{Value, json};
@@ -24,8 +24,8 @@ pub(super) struct Conversation {
     system: Option<String>,
     /// User and assistant in turn, the assistant last.
     turns: Vec<Message>,
-    /// Tokens that the conversation took up with its last answer.
-    n_used: usize,
+    /// Tokens that the conversation took up with its last answer; not known of a conversation just loaded.
+    n_used: Option<usize>,
     last_stats: Option<String>,
 }
 
@@ -43,7 +43,7 @@ impl Conversation {
             max_new_tokens,
             system,
             turns: Vec::new(),
-            n_used: 0,
+            n_used: Some(0),
             last_stats: None,
         }
     }
@@ -53,9 +53,9 @@ impl Conversation {
         self.runtime.ctx
     }
 
-    /// What loading took.
-    pub(super) fn load_line(&self) -> String {
-        format!("{} · {}", self.runtime.name, self.runtime.load_line())
+    /// The model's name.
+    pub(super) fn model(&self) -> &str {
+        &self.runtime.name
     }
 
     /// Adds a user turn and has it answered. `on_text` gets the answer as it comes. If there is no answer, the
@@ -95,7 +95,7 @@ impl Conversation {
             at_start &= part.is_empty();
             on_text(part)
         })?;
-        self.n_used = n_prompt + answer.tokens.len();
+        self.n_used = Some(n_prompt + answer.tokens.len());
         self.last_stats = Some(answer.stats_line());
         let said = answer.text.trim();
         if answer.reason != FinishReason::Cancelled || !said.is_empty() {
@@ -112,6 +112,9 @@ impl Conversation {
         rendered.map_err(|error| match &error {
             ChatError::SpecialTag { role: Role::Assistant, .. } => anyhow::Error::new(error)
                 .context("the model wrote what only the program may write; /reset starts a new conversation"),
+            ChatError::SpecialTag { tag, .. } => {
+                anyhow!("the special tag {tag:?} is not allowed inside a message or the instructions")
+            }
             _ => error.into(),
         })
     }
@@ -119,7 +122,7 @@ impl Conversation {
     /// Forgets all turns; the instructions stay.
     pub(super) fn reset(&mut self) {
         self.turns.clear();
-        self.n_used = 0;
+        (self.n_used, self.last_stats) = (Some(0), None);
     }
 
     /// The instructions.
@@ -132,14 +135,16 @@ impl Conversation {
         self.system = Some(text);
     }
 
-    /// Tokens used and the speed of the last answer.
+    /// Tokens used, the speed of the last answer, and what the program takes.
     pub(super) fn stats(&self) -> String {
-        let turns = units::plural(self.turns.len() / 2, "turn");
-        let used = format!("{turns}, {} of {} tokens", self.n_used, self.ctx());
-        match &self.last_stats {
-            Some(last) => format!("{used}\nlast answer: {last}"),
-            None => used,
+        let mut stats = units::plural(self.turns.len() / 2, "turn");
+        if let Some(n_used) = self.n_used {
+            stats.push_str(&format!(", {n_used} of {} tokens", self.ctx()));
         }
+        if let Some(last) = &self.last_stats {
+            stats.push_str(&format!("\nlast answer: {last}"));
+        }
+        format!("{stats}\n{}", self.runtime.load_line())
     }
 
     /// Writes the conversation as `{"messages": [{"role": ..., "content": ...}, ...]}`.
@@ -163,7 +168,8 @@ impl Conversation {
         }
         let text = fs::read_to_string(path).with_context(file)?;
         let (system, turns) = parse_saved(&text).with_context(file)?;
-        (self.system, self.turns, self.n_used) = (system, turns, 0);
+        (self.system, self.turns) = (system, turns);
+        (self.n_used, self.last_stats) = (None, None);
         Ok(self.turns.len() / 2)
     }
 }

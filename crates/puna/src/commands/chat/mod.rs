@@ -6,7 +6,7 @@ mod terminal;
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
 use puna_engine::FinishReason;
 
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &ChatArgs) -> anyhow::Result<()> {
 /// One user turn a line; prints the answers alone. An answer that could not be given ends the program.
 fn run_lines(conversation: &mut Conversation, interrupt: &Interrupt) -> anyhow::Result<()> {
     for line in io::stdin().lock().lines() {
-        let line = line?;
+        let line = line.context("stdin")?;
         if line.trim().is_empty() {
             continue;
         }
@@ -89,6 +89,6 @@ fn print(text: &str) -> io::Result<()> {
 
 fn note_full_context(conversation: &Conversation, reason: &FinishReason) {
     if *reason == FinishReason::Context {
-        eprintln!("stopped: the context of {} tokens is full", conversation.ctx());
+        note!("stopped: the context of {} tokens is full", conversation.ctx());
     }
 }

@@ -22,14 +22,14 @@ const HISTORY_LEN: usize = 1000;
 
 /// Reads and answers until `/quit` or Ctrl-D.
 pub(super) fn run(conversation: &mut Conversation, interrupt: &Interrupt) -> anyhow::Result<()> {
-    eprintln!("{}\n/help lists the commands.", conversation.load_line());
+    note!("{}\n/help lists the commands.", conversation.model());
     let mut editor = editor()?;
     loop {
         let line = match editor.read_line(&TurnPrompt).context("cannot read from the terminal")? {
             Signal::Success(line) => line,
             Signal::CtrlD => return Ok(()),
             Signal::CtrlC => {
-                eprintln!("(/quit or Ctrl-D to leave)");
+                note!("(/quit or Ctrl-D to leave)");
                 continue;
             }
             _ => continue,
@@ -59,7 +59,7 @@ fn answer(
     print("\n")?;
     if answer.reason == FinishReason::Cancelled {
         interrupt.clear();
-        eprintln!("(stopped)");
+        note!("(stopped)");
     }
     note_full_context(conversation, &answer.reason);
     Ok(())
@@ -67,27 +67,27 @@ fn answer(
 
 fn obey(command: Command, conversation: &mut Conversation) -> anyhow::Result<()> {
     match command {
-        Command::Help => eprintln!("{HELP}"),
+        Command::Help => note!("{HELP}"),
         Command::Reset => {
             conversation.reset();
-            eprintln!("new conversation");
+            note!("new conversation");
         }
         Command::System(Some(text)) => {
             conversation.set_system(text);
-            eprintln!("instructions set");
+            note!("instructions set");
         }
         Command::System(None) => {
-            eprintln!("{}", conversation.system().unwrap_or("no instructions"));
+            note!("{}", conversation.system().unwrap_or("no instructions"));
         }
         Command::Save(path) => {
             conversation.save(&path)?;
-            eprintln!("saved to {}", path.display());
+            note!("saved to {}", path.display());
         }
         Command::Load(path) => {
             let n_turns = conversation.load(&path)?;
-            eprintln!("{}", crate::units::plural(n_turns, "turn"));
+            note!("{}", crate::units::plural(n_turns, "turn"));
         }
-        Command::Stats => eprintln!("{}", conversation.stats()),
+        Command::Stats => note!("{}", conversation.stats()),
         Command::Quit => unreachable!("handled by the caller"),
     }
     Ok(())
