@@ -72,11 +72,12 @@ pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
         Err(HubError::Stopped) => bail!(Interrupted),
         other => other?,
     }
+    let n_bytes = std::fs::metadata(&args.out).map_or(job.n_bytes(), |file| file.len());
     note!(
         "wrote {}: {} parameters, {} in {}",
         args.out.display(),
         units::params(job.config().n_params()),
-        units::bytes(job.n_bytes()),
+        units::bytes(n_bytes),
         units::seconds(started.elapsed().as_secs_f64())
     );
     Ok(())
