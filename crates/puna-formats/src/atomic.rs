@@ -25,7 +25,7 @@ impl AtomicFile {
         name.push(format!(".{}.tmp", std::process::id()));
         let temporary = target.with_file_name(name);
         let file = OpenOptions::new().write(true).create_new(true).open(&temporary);
-        let file = file.map_err(|e| FormatError::io(temporary.display(), e))?;
+        let file = file.map_err(|e| FormatError::io(target.display(), e))?;
         let out = Some(BufWriter::with_capacity(BUFFER_BYTES, file));
         Ok(Self { target: target.to_owned(), temporary, out })
     }

@@ -4,7 +4,9 @@
 
 use puna_core::{DType, SharedBytes};
 use safetensors::Dtype;
-use safetensors::tensor::Metadata;
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::FormatError;
 use crate::cursor::Cursor;
@@ -28,8 +30,13 @@ pub(crate) fn parse(file: &str, bytes: &SharedBytes) -> Result<Vec<Listed>, Form
     let mut cursor = Cursor::new(file, bytes);
     let length = cursor.count("header length", 1, MAX_HEADER_BYTES)?;
     let header = cursor.take(length, "header")?;
-    let metadata: Metadata = serde_json::from_slice(header)
-        .map_err(|e| FormatError::malformed(file, "header", "a sound description of tensors", e))?;
+    let metadata: Metadata =
+        serde_json::from_slice(header).map_err(|e| match first_fault(header) {
+            Some((tensor, expected, found)) => {
+                FormatError::malformed(file, tensor, expected, found)
+            }
+            None => FormatError::malformed(file, "header", "a sound description of tensors", e),
+        })?;
     let start = cursor.pos();
     if metadata.data_len() != cursor.remaining() {
         let expected = format!("{} bytes, as the header says", metadata.data_len());
@@ -45,6 +52,36 @@ pub(crate) fn parse(file: &str, bytes: &SharedBytes) -> Result<Vec<Listed>, Form
         Listed { dtype: dtype(info.dtype), shape: info.shape.clone(), data, name }
     });
     Ok(listed.collect())
+}
+
+/// The first tensor that a refused header describes wrongly, with what was expected and found: the reference
+/// implementation does not say.
+fn first_fault(header: &[u8]) -> Option<(String, String, String)> {
+    let entries: serde_json::Map<String, Value> = serde_json::from_slice(header).ok()?;
+    let mut tensors = Vec::new();
+    for (name, entry) in entries.into_iter().filter(|(name, _)| name != "__metadata__") {
+        match TensorInfo::deserialize(&entry) {
+            Ok(info) => tensors.push((name, info)),
+            Err(e) => return Some((name, "dtype, shape and data_offsets".into(), e.to_string())),
+        }
+    }
+    tensors.sort_by_key(|(_, info)| info.data_offsets);
+    let mut end_before = 0;
+    for (name, TensorInfo { dtype, shape, data_offsets: (begin, end) }) in tensors {
+        if begin != end_before {
+            let expected = format!("data from byte {end_before}, where the tensor before it ends");
+            return Some((name, expected, format!("byte {begin}")));
+        }
+        let n_elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        let n_bytes = n_elements.and_then(|n| n.checked_mul(dtype.bitsize())).map(|bits| bits / 8);
+        if n_bytes.and_then(|n| begin.checked_add(n)) != Some(end) {
+            let expected = n_bytes.map_or("a size that can be".into(), |n| format!("{n} bytes"));
+            let found = format!("bytes {begin} to {end}");
+            return Some((name, format!("{expected} of {dtype} for shape {shape:?}"), found));
+        }
+        end_before = end;
+    }
+    None
 }
 
 fn dtype(dtype: Dtype) -> Result<DType, String> {

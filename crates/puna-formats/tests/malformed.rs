@@ -121,7 +121,7 @@ fn files_that_are_not_there() {
             c.remove("model-00002-of-00002.safetensors");
         },
     );
-    check("mha/hf", "model.safetensors is missing: or model.safetensors.index.json", |copy| {
+    check("mha/hf", "model.safetensors is missing: so are model.safetensors.index.json", |copy| {
         copy.remove("model.safetensors");
     });
     check("mha/hf", "config.json is missing: the weights of a Hugging Face model are", |copy| {
@@ -276,12 +276,21 @@ fn safetensors_headers() {
         9,
         "tensor data: expected 8 bytes, as the header says, found 9",
     );
-    check_safetensors(&one("[2]", 4, 12), 12, "invalid offset for tensor `a`");
-    check_safetensors(&one("[3]", 0, 8), 8, "header: expected a sound description");
-    check_safetensors(&one("[4611686018427387904, 4]", 0, 0), 0, "overflow");
+    check_safetensors(
+        &one("[2]", 4, 12),
+        12,
+        "a: expected data from byte 0, where the tensor before it ends, found byte 4",
+    );
+    check_safetensors(
+        &one("[3]", 0, 8),
+        8,
+        "a: expected 12 bytes of F32 for shape [3], found bytes 0 to 8",
+    );
+    check_safetensors(&one("[4611686018427387904, 4]", 0, 0), 0, "a: expected a size that can be");
+    check_safetensors(&one("[2]", 0, 8).replace("F32", "Q1"), 8, "unknown variant `Q1`");
     let overlap = r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},
                       "b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}}"#;
-    check_safetensors(overlap, 6, "invalid offset for tensor `b`");
+    check_safetensors(overlap, 6, "b: expected data from byte 4,");
     let huge = SharedBytes::new(u64::MAX.to_le_bytes().to_vec());
     let message = puna_formats::safetensors::check("s", &huge).unwrap_err().to_string();
     assert!(message.contains("header length: expected at most 0"), "{message}");
