@@ -80,7 +80,8 @@ class LlamaCpp:
 
 
 def summary(values):
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    figures = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {name: round(value, 2) for name, value in figures.items()}
 
 
 def compare(kind, args):
@@ -129,6 +130,7 @@ def record(results, args):
     }
     name = machine().replace("(R)", "").lower().split()
     path = ROOT / "bench" / "record" / f"{date}-{'-'.join(name)}-llama_cpp.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(value, indent=2) + "\n")
     print(f"recorded in {path.relative_to(ROOT)}")
 
