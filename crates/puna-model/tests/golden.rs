@@ -84,5 +84,5 @@ fn check(checkpoint: &str, golden: &str, bound: f32) {
         assert_within_peak(&format!("{checkpoint} {what}"), found, &golden.f32(what), bound)
     };
     let (hidden, logits) = (within("hidden", out.hidden), within("logits", out.logits));
-    println!("{checkpoint}: hidden {hidden:.1e}, logits {logits:.1e}");
+    eprintln!("{checkpoint}: hidden {hidden:.1e}, logits {logits:.1e}");
 }

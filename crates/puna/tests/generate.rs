@@ -150,6 +150,8 @@ fn tokenize_both_ways() {
     assert_eq!(object["ids"], serde_json::json!([403, 407, 261, 378]));
     assert_eq!(object["pieces"], serde_json::json!(["▁Once", "▁upon", "▁a", "▁time"]));
     assert_eq!(run(&encode).expect(0, &[]).stdout, "403 407 261 378\n");
+    let shared = ["--ctx", "64", "--kv-type", "f32", "--threads", "1"];
+    assert_eq!(run(&[&encode[..], &shared].concat()).expect(0, &[]).stdout, "403 407 261 378\n");
     let with_bos = run(&[&encode[..], &["--bos"]].concat());
     assert_eq!(with_bos.expect(0, &[]).stdout, "1 403 407 261 378\n");
     let decode = ["tokenize", "--model", "stories260K", "--decode", "1, 403 407,261 378"];

@@ -10,6 +10,7 @@ use puna_hub::OpenOptions;
 use puna_tokenizer::Tokenizer;
 use serde_json::json;
 
+use crate::args::{ModelArgs, ThreadsArg};
 use crate::failure::Usage;
 
 /// Turn text into token ids, or ids into text
@@ -30,9 +31,11 @@ pub(crate) struct TokenizeArgs {
     /// Print {"ids": [...], "pieces": [...]}
     #[arg(long)]
     json: bool,
-    /// Read the tokenizer from FILE instead of looking for it
-    #[arg(long, value_name = "FILE")]
-    tokenizer: Option<PathBuf>,
+    // Taken as by every command with a MODEL; of these only the tokenizer matters here.
+    #[command(flatten)]
+    options: ModelArgs,
+    #[command(flatten)]
+    _threads: ThreadsArg,
 }
 
 #[derive(Args)]
@@ -73,8 +76,8 @@ pub(crate) fn run(args: &TokenizeArgs) -> anyhow::Result<()> {
 }
 
 fn open(args: &TokenizeArgs) -> anyhow::Result<Tokenizer> {
-    let options = OpenOptions { tokenizer: args.tokenizer.clone() };
-    let model = match (&args.model, &args.tokenizer) {
+    let options = OpenOptions { tokenizer: args.options.tokenizer.clone() };
+    let model = match (&args.model, &args.options.tokenizer) {
         (Some(model), _) => model.clone(),
         // The tokenizer's own file stands for the model.
         (None, Some(file)) => file.to_string_lossy().into_owned(),
