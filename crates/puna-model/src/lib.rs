@@ -10,9 +10,11 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod block;
 mod error;
 mod forward;
 mod kv_cache;
+mod layerwise;
 mod plan;
 mod rope;
 mod weights;
@@ -21,6 +23,7 @@ pub use batch::{Chunk, Wants};
 pub use error::ModelError;
 pub use forward::{Output, Runner};
 pub use kv_cache::KvCache;
+pub use layerwise::Layerwise;
 pub use plan::MemoryPlan;
 pub use rope::{frequencies, magnitude};
 pub use weights::{Layer, Matrix, Model};

@@ -3,6 +3,12 @@
 use std::f64::consts::PI;
 
 use puna_core::{ModelConfig, RopeScaling};
+use puna_kernels::RopeTable;
+
+/// The rotations of positions below `ctx`.
+pub(crate) fn table(config: &ModelConfig, ctx: usize) -> RopeTable {
+    RopeTable::new(&frequencies(config, ctx), ctx, magnitude(config))
+}
 
 /// Rotation of each pair of a head per position, in radians, `[H / 2]`: `theta^(-2i/H)`, stretched as the
 /// configuration says. `ctx` is the context length the model is opened with; it matters for NTK scaling only.

@@ -35,10 +35,13 @@ impl Matrix {
         self.rows * self.cols
     }
 
-    /// Row `idx` as `f32`, `[cols]`.
-    pub(crate) fn row(&self, idx: usize, out: &mut [f32]) {
+    /// The rows of `indices` as `f32`, `[indices, cols]`.
+    pub(crate) fn rows<'a>(&self, indices: impl Iterator<Item = &'a u32>, out: &mut [f32]) {
         let row_bytes = self.data.len() / self.rows;
-        dequantize(self.dtype, &self.data[idx * row_bytes..][..row_bytes], out);
+        for (&idx, out) in indices.zip(out.chunks_exact_mut(self.cols)) {
+            let bytes = &self.data[idx as usize * row_bytes..][..row_bytes];
+            dequantize(self.dtype, bytes, out);
+        }
     }
 }
 
@@ -65,6 +68,27 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// Takes the tensors of block `idx` from `source`.
+    pub(crate) fn load(
+        source: &dyn TensorSource,
+        config: &ModelConfig,
+        idx: usize,
+    ) -> Result<Self, ModelError> {
+        let matrix = |weight| load_matrix(source, config, WeightId::Layer(idx, weight));
+        let norm = |weight| load_norm(source, config, WeightId::Layer(idx, weight));
+        Ok(Self {
+            attn_norm: norm(LayerWeight::AttnNorm)?,
+            wq: matrix(LayerWeight::Wq)?,
+            wk: matrix(LayerWeight::Wk)?,
+            wv: matrix(LayerWeight::Wv)?,
+            wo: matrix(LayerWeight::Wo)?,
+            ffn_norm: norm(LayerWeight::FfnNorm)?,
+            w_gate: matrix(LayerWeight::WGate)?,
+            w_up: matrix(LayerWeight::WUp)?,
+            w_down: matrix(LayerWeight::WDown)?,
+        })
+    }
+
     /// The seven matrices, in the order the forward pass uses them.
     pub fn matrices(&self) -> [&Matrix; 7] {
         [&self.wq, &self.wk, &self.wv, &self.wo, &self.w_gate, &self.w_up, &self.w_down]
@@ -93,31 +117,14 @@ impl Model {
         let config = source.config().clone();
         config.validate()?;
         let matrix = |id| load_matrix(source, &config, id);
-        let norm = |id| load_norm(source, &config, id);
-        let layer = |idx| {
-            let id = |weight| WeightId::Layer(idx, weight);
-            Ok(Layer {
-                attn_norm: norm(id(LayerWeight::AttnNorm))?,
-                wq: matrix(id(LayerWeight::Wq))?,
-                wk: matrix(id(LayerWeight::Wk))?,
-                wv: matrix(id(LayerWeight::Wv))?,
-                wo: matrix(id(LayerWeight::Wo))?,
-                ffn_norm: norm(id(LayerWeight::FfnNorm))?,
-                w_gate: matrix(id(LayerWeight::WGate))?,
-                w_up: matrix(id(LayerWeight::WUp))?,
-                w_down: matrix(id(LayerWeight::WDown))?,
-            })
-        };
         Ok(Self {
             tok_embeddings: matrix(WeightId::TokEmbeddings)?,
-            layers: (0..config.n_layers).map(layer).collect::<Result<_, ModelError>>()?,
-            norm: norm(WeightId::Norm)?,
+            layers: (0..config.n_layers)
+                .map(|idx| Layer::load(source, &config, idx))
+                .collect::<Result<_, ModelError>>()?,
+            norm: load_norm(source, &config, WeightId::Norm)?,
             output: (!config.tied_output).then(|| matrix(WeightId::Output)).transpose()?,
-            rope_table: RopeTable::new(
-                &rope::frequencies(&config, ctx),
-                ctx,
-                rope::magnitude(&config),
-            ),
+            rope_table: rope::table(&config, ctx),
             ctx,
             config,
         })
@@ -179,7 +186,7 @@ fn load_tensor(
     Ok(tensor)
 }
 
-fn load_matrix(
+pub(crate) fn load_matrix(
     source: &dyn TensorSource,
     config: &ModelConfig,
     id: WeightId,
@@ -188,7 +195,7 @@ fn load_matrix(
     Ok(Matrix { dtype: info.dtype, rows: info.shape[0], cols: info.shape[1], data })
 }
 
-fn load_norm(
+pub(crate) fn load_norm(
     source: &dyn TensorSource,
     config: &ModelConfig,
     id: WeightId,
