@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("puna-model", &["puna-core", "puna-kernels"]),
     ("puna-engine", &["puna-core", "puna-kernels", "puna-model"]),
     ("puna-hub", &["puna-core", "puna-tokenizer", "puna-formats", "puna-kernels", "puna-model"]),
+    ("puna-eval", &["puna-core", "puna-tokenizer", "puna-kernels", "puna-model"]),
     ("puna-testkit", &["puna-core"]),
     ("xtask", &[]),
 ];
