@@ -51,6 +51,11 @@ impl Text {
         self.ids.len()
     }
 
+    /// Whether another model reads the same text as the same tokens.
+    pub fn is_same_for(&self, other: &Self) -> bool {
+        (&self.sha256, &self.ids) == (&other.sha256, &other.ids)
+    }
+
     /// The tokens from `start` on, `ctx` of them, with BOS in the place of the first.
     pub(crate) fn window(&self, start: usize, ctx: usize) -> Vec<u32> {
         let mut ids = self.ids[start..start + ctx].to_vec();

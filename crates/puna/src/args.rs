@@ -6,7 +6,7 @@ use clap::builder::{PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use puna_core::KvType;
 
-use crate::commands::{bench, chat, completions, generate, inspect, synth, tokenize};
+use crate::commands::{bench, chat, completions, generate, inspect, perplexity, synth, tokenize};
 
 /// Run Llama 2 from any published form of its weights
 #[derive(Parser)]
@@ -24,14 +24,16 @@ pub(crate) enum Command {
     Inspect(inspect::InspectArgs),
     Tokenize(tokenize::TokenizeArgs),
     Synth(synth::SynthArgs),
+    Perplexity(perplexity::PerplexityArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
 
 /// Which subcommands the short help lists together.
-const GROUPS: [(&str, &[&str]); 3] = [
+const GROUPS: [(&str, &[&str]); 4] = [
     ("Text", &["generate", "chat"]),
     ("Models", &["inspect", "tokenize", "synth"]),
+    ("Quality", &["perplexity"]),
     ("Machine and shell", &["bench", "completions"]),
 ];
 
@@ -140,7 +142,8 @@ pub(crate) fn number(low: f32, high: f32) -> impl TypedValueParser<Value = f32> 
     })
 }
 
-fn kv_type() -> impl TypedValueParser<Value = KvType> {
+/// Parses a storage type of keys and values.
+pub(crate) fn kv_type() -> impl TypedValueParser<Value = KvType> {
     PossibleValuesParser::new(KvType::ALL.map(KvType::name)).try_map(|name| name.parse::<KvType>())
 }
 

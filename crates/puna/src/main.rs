@@ -9,6 +9,7 @@ mod note;
 mod args;
 mod commands;
 mod environment;
+mod evidence;
 mod failure;
 mod interrupt;
 mod memory;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 use clap::FromArgMatches;
 
 use crate::args::{Cli, Command};
-use crate::commands::{bench, chat, completions, generate, inspect, synth, tokenize};
+use crate::commands::{bench, chat, completions, generate, inspect, perplexity, synth, tokenize};
 
 fn main() -> ExitCode {
     let matches = args::command().get_matches_from(typed::split_attached(std::env::args_os()));
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Tokenize(args) => tokenize::run(args),
         Command::Synth(args) => synth::run(args),
+        Command::Perplexity(args) => perplexity::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => completions::run(args),
     })

@@ -10,6 +10,13 @@ pub(crate) fn over_bytes(what: &'static str, n_bytes: u64) -> ProgressBar {
     ProgressBar::new(n_bytes).with_style(style.progress_chars("=> ")).with_message(what)
 }
 
+/// A bar over work whose amount is told later, in a unit that means nothing to the user.
+pub(crate) fn over_work(what: &'static str) -> ProgressBar {
+    let template = "{msg:>10} [{bar:30}] {percent} % {eta} left";
+    let style = ProgressStyle::with_template(template).expect("the template is well-formed");
+    ProgressBar::new(1).with_style(style.progress_chars("=> ")).with_message(what)
+}
+
 /// A source that moves a bar as tensors are loaded.
 pub(crate) struct Watched<'a> {
     source: &'a dyn TensorSource,

@@ -6,7 +6,7 @@ use common::run;
 
 #[test]
 fn wrong_usage_exits_with_2() {
-    let cases: [(&[&str], &[&str]); 26] = [
+    let cases: [(&[&str], &[&str]); 29] = [
         (&[], &["Usage: puna"]),
         (&["generat"], &["generate"]),
         (&["generate"], &["the prompt is missing", "PROMPT"]),
@@ -32,6 +32,12 @@ fn wrong_usage_exits_with_2() {
         (&["tokenize", "--model", "stories260K", "--decode", "512"], &["0 to 511", "\"512\""]),
         (&["tokenize", "--model", "stories260K", "--encode", "x", "--file", "y"], &["--file"]),
         (&["synth", "--shape", "8b", "--type", "f16", "x"], &["tinyllama-1.1b"]),
+        (&["perplexity", "stories260K"], &["--file"]),
+        (&["perplexity", "stories260K", "--file", "Cargo.toml", "--ctx", "3"], &["at least 4"]),
+        (
+            &["perplexity", "stories260K", "--file", "Cargo.toml", "--ctx", "9", "--stride", "9"],
+            &["stride: expected 1 to 8"],
+        ),
         (&["completions", "tcsh"], &["bash"]),
     ];
     for (args, parts) in cases {
@@ -46,7 +52,7 @@ fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let run = run(&["completions", shell]);
         run.expect(0, &[]);
-        for command in ["generate", "chat", "inspect", "tokenize", "synth", "bench"] {
+        for command in ["generate", "chat", "inspect", "tokenize", "synth", "perplexity", "bench"] {
             assert!(run.stdout.contains(command), "{shell}: {command}");
         }
     }
@@ -56,7 +62,17 @@ fn completions_name_every_command() {
 /// `PUNA_UPDATE=1 cargo test -p puna --test usage`.
 #[test]
 fn help_is_as_recorded() {
-    let commands = ["", "generate", "chat", "inspect", "tokenize", "synth", "bench", "completions"];
+    let commands = [
+        "",
+        "generate",
+        "chat",
+        "inspect",
+        "tokenize",
+        "synth",
+        "perplexity",
+        "bench",
+        "completions",
+    ];
     for command in commands {
         let args: Vec<&str> = [command, "--help"].into_iter().filter(|a| !a.is_empty()).collect();
         let run = run(&args);

@@ -5,5 +5,6 @@ pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod generate;
 pub(crate) mod inspect;
+pub(crate) mod perplexity;
 pub(crate) mod synth;
 pub(crate) mod tokenize;
