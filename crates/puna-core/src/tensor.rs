@@ -65,6 +65,25 @@ impl TensorInfo {
         let (&cols, outer) = self.shape.split_last()?;
         outer.iter().try_fold(self.dtype.row_bytes(cols)?, |n, &d| n.checked_mul(d))
     }
+
+    /// Elements of one row, the innermost dimension; 0 without dimensions.
+    pub fn cols(&self) -> usize {
+        self.shape.last().copied().unwrap_or(0)
+    }
+
+    /// Number of rows; a vector is one. `None` if it overflows.
+    pub fn n_rows(&self) -> Option<usize> {
+        let (_, outer) = self.shape.split_last()?;
+        outer.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
+    }
+
+    /// Where the bytes of some rows lie among the tensor's; `None` if it has no such rows.
+    pub fn byte_range(&self, rows: &Range<usize>) -> Option<Range<usize>> {
+        let row_bytes = self.dtype.row_bytes(self.cols())?;
+        let inside = rows.start <= rows.end && rows.end <= self.n_rows()?;
+        let at = |row: usize| row.checked_mul(row_bytes);
+        inside.then(|| Some(at(rows.start)?..at(rows.end)?)).flatten()
+    }
 }
 
 /// A tensor and its bytes, little-endian, rows without padding.
@@ -105,6 +124,29 @@ pub trait TensorSource: Send + Sync {
 
     /// Whether [`TensorSource::load`] copies: such bytes count as memory, mapped ones as file cache.
     fn copies(&self, id: WeightId) -> bool;
+
+    /// Appends the stored bytes of some rows of a tensor to `out`; a vector is one row. For those who read a model
+    /// once from front to back: a source that maps files lets go of the bytes it has copied.
+    ///
+    /// # Errors
+    /// As [`TensorSource::load`]; rows that the tensor does not have.
+    fn read_rows(
+        &self,
+        id: WeightId,
+        rows: Range<usize>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SourceError> {
+        let tensor = self.load(id)?;
+        let range = tensor.info.byte_range(&rows);
+        let bytes = range.as_ref().and_then(|range| tensor.data.get(range.clone()));
+        let bytes = bytes.ok_or_else(|| SourceError {
+            file: String::new(),
+            tensor: id.to_string(),
+            message: format!("expected rows within {:?}, found {rows:?}", tensor.info.shape),
+        })?;
+        out.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -131,5 +173,15 @@ mod tests {
         assert_eq!(info(DType::Q8_0, &[3, 60]).n_bytes(), None);
         assert_eq!(info(DType::F32, &[usize::MAX, 2]).n_bytes(), None);
         assert_eq!(info(DType::F32, &[]).n_bytes(), None);
+    }
+
+    #[test]
+    fn rows_lie_inside_their_tensor() {
+        let matrix = TensorInfo { dtype: DType::Q8_0, shape: vec![3, 64] };
+        assert_eq!(matrix.byte_range(&(1..3)), Some(68..204));
+        assert_eq!(matrix.byte_range(&(1..4)), None);
+        let vector = TensorInfo { dtype: DType::F32, shape: vec![5] };
+        assert_eq!((vector.n_rows(), vector.cols()), (Some(1), 5));
+        assert_eq!(vector.byte_range(&(0..1)), Some(0..20));
     }
 }

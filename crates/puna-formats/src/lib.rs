@@ -59,6 +59,8 @@ pub struct Checkpoint {
     pub chat_template: Option<String>,
     /// Everything else that the files state, in their own words.
     pub metadata: Vec<(String, String)>,
+    /// The same with their types, where the form has types: the metadata of a GGUF file.
+    pub gguf_metadata: Vec<(String, gguf::Value)>,
     /// Token that begins a text; 1, as in every Llama 2, where the form has no place to say.
     pub bos_id: Option<u32>,
     /// Tokens that end a text; 2 where the form has no place to say.

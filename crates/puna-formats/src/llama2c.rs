@@ -74,6 +74,7 @@ pub(crate) fn open(path: Option<&Path>, file: Arc<DataFile>) -> Result<Checkpoin
         vocab: None,
         chat_template: None,
         metadata: vec![("version".to_owned(), name)],
+        gguf_metadata: Vec::new(),
         bos_id: Some(1),
         eos_ids: vec![2],
         ignored: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::Range;
 use std::sync::Arc;
 
 use puna_core::{
@@ -35,7 +36,9 @@ impl Bytes {
                 SharedBytes::new(interleave(parts, *row_bytes))
             }
             Self::Groups { quants, scales, group_len } => {
-                SharedBytes::new(multiply_out(quants, scales, *group_len))
+                let mut values = Vec::new();
+                multiply_out(quants, scales, *group_len, 0..quants.len(), &mut values);
+                SharedBytes::new(values)
             }
         }
     }
@@ -44,29 +47,29 @@ impl Bytes {
 /// Joins parts of equal height row by row.
 fn interleave(parts: &[SharedBytes], row_bytes: usize) -> Vec<u8> {
     let mut joined = Vec::with_capacity(parts.iter().map(|p| p.len()).sum());
-    let mut rows: Vec<_> = parts.iter().map(|p| p.chunks_exact(row_bytes)).collect();
-    loop {
-        let before = joined.len();
-        for part in &mut rows {
-            joined.extend_from_slice(part.next().unwrap_or_default());
-        }
-        if joined.len() == before {
-            return joined;
+    let n_rows = parts.first().map_or(0, |part| part.len() / row_bytes);
+    for row in 0..n_rows {
+        for part in parts {
+            joined.extend_from_slice(&part[row * row_bytes..][..row_bytes]);
         }
     }
+    joined
 }
 
-/// `value = quant × scale of its group`, in f32.
-fn multiply_out(quants: &[u8], scales: &[u8], group_len: usize) -> Vec<u8> {
+/// `value = quant × scale of its group`, in f32, for a range of elements.
+fn multiply_out(
+    quants: &[u8],
+    scales: &[u8],
+    group_len: usize,
+    elements: Range<usize>,
+    values: &mut Vec<u8>,
+) {
     let (scales, _) = scales.as_chunks::<4>();
-    let mut values = Vec::with_capacity(quants.len() * 4);
-    for (group, &scale) in quants.chunks_exact(group_len).zip(scales) {
-        let scale = f32::from_le_bytes(scale);
-        for &quant in group {
-            values.extend_from_slice(&(f32::from(quant.cast_signed()) * scale).to_le_bytes());
-        }
+    values.reserve(elements.len() * 4);
+    for (idx, &quant) in elements.clone().zip(&quants[elements]) {
+        let scale = f32::from_le_bytes(scales[idx / group_len]);
+        values.extend_from_slice(&(f32::from(quant.cast_signed()) * scale).to_le_bytes());
     }
-    values
 }
 
 /// One tensor as it lies in its file (or files; then `file` is the first).
@@ -80,12 +83,54 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// Fails if a file that holds the tensor has changed its length since it was opened.
+    fn error(&self, message: impl ToString) -> SourceError {
+        let (file, tensor) = (self.file.name.clone(), self.name.clone());
+        SourceError { file, tensor, message: message.to_string() }
+    }
+
+    /// Fails if a file that holds the tensor has changed since it was opened.
     fn check_unchanged(&self) -> Result<(), FormatError> {
         match &self.bytes {
             Bytes::View(_) | Bytes::Groups { .. } => self.file.check_unchanged(),
             Bytes::Rows { files, .. } | Bytes::Columns { files, .. } => {
                 files.iter().try_for_each(|file| file.check_unchanged())
+            }
+        }
+    }
+
+    /// Appends the bytes of `rows`, which the tensor has, and lets go of them in the files.
+    fn read_rows(&self, rows: Range<usize>, row_bytes: usize, out: &mut Vec<u8>) {
+        let mut copy = |file: &DataFile, bytes: &[u8]| {
+            out.extend_from_slice(bytes);
+            file.release(bytes);
+        };
+        match &self.bytes {
+            Bytes::View(bytes) => {
+                copy(&self.file, &bytes[rows.start * row_bytes..rows.end * row_bytes]);
+            }
+            Bytes::Rows { parts, files } => {
+                let mut first = 0;
+                for (part, file) in parts.iter().zip(files) {
+                    let end = first + part.len() / row_bytes;
+                    let (from, to) = (rows.start.clamp(first, end), rows.end.clamp(first, end));
+                    copy(file, &part[(from - first) * row_bytes..(to - first) * row_bytes]);
+                    first = end;
+                }
+            }
+            Bytes::Columns { parts, files, row_bytes: part_row_bytes } => {
+                let range = rows.start * part_row_bytes..rows.end * part_row_bytes;
+                let parts: Vec<_> =
+                    parts.iter().filter_map(|part| part.slice(range.clone())).collect();
+                out.append(&mut interleave(&parts, *part_row_bytes));
+                for (part, file) in parts.iter().zip(files) {
+                    file.release(part);
+                }
+            }
+            Bytes::Groups { quants, scales, group_len } => {
+                let cols = self.info.cols();
+                let elements = rows.start * cols..rows.end * cols;
+                multiply_out(quants, scales, *group_len, elements.clone(), out);
+                self.file.release(&quants[elements]);
             }
         }
     }
@@ -170,6 +215,13 @@ impl Weights {
         }
         Ok(Self { origin: origin.to_owned(), config, tensors })
     }
+
+    fn stored(&self, id: WeightId) -> Result<&Stored, SourceError> {
+        self.tensors.get(&id).ok_or_else(|| {
+            let message = "the checkpoint has no such tensor".to_owned();
+            SourceError { file: self.origin.clone(), tensor: id.to_string(), message }
+        })
+    }
 }
 
 /// The error for the first tensor that the configuration has no place for.
@@ -199,19 +251,30 @@ impl TensorSource for Weights {
     }
 
     fn load(&self, id: WeightId) -> Result<Tensor, SourceError> {
-        let Some(stored) = self.tensors.get(&id) else {
-            let message = "the checkpoint has no such tensor".to_owned();
-            return Err(SourceError { file: self.origin.clone(), tensor: id.to_string(), message });
-        };
-        stored.check_unchanged().map_err(|e| SourceError {
-            file: stored.file.name.clone(),
-            tensor: stored.name.clone(),
-            message: e.to_string(),
-        })?;
+        let stored = self.stored(id)?;
+        stored.check_unchanged().map_err(|e| stored.error(e))?;
         Ok(Tensor { info: stored.info.clone(), data: stored.bytes.load() })
     }
 
     fn copies(&self, id: WeightId) -> bool {
         self.tensors.get(&id).is_some_and(|stored| !matches!(stored.bytes, Bytes::View(_)))
+    }
+
+    fn read_rows(
+        &self,
+        id: WeightId,
+        rows: Range<usize>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SourceError> {
+        let stored = self.stored(id)?;
+        let row_bytes = stored.info.dtype.row_bytes(stored.info.cols());
+        let Some(row_bytes) = row_bytes.filter(|_| stored.info.byte_range(&rows).is_some()) else {
+            let shape = &stored.info.shape;
+            return Err(stored.error(format!("expected rows within {shape:?}, found {rows:?}")));
+        };
+        // Shortened files are found before their bytes are touched, files written to meanwhile after.
+        stored.check_unchanged().map_err(|e| stored.error(e))?;
+        stored.read_rows(rows, row_bytes, out);
+        stored.check_unchanged().map_err(|e| stored.error(e))
     }
 }

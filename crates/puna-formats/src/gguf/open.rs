@@ -141,7 +141,8 @@ fn checkpoint(parts: Vec<Part>, files: Vec<PathBuf>) -> Result<Checkpoint, Forma
     let n_tokens = vocab.as_ref().map(|vocab| vocab.tokens.len());
     let config = config::config(&keys, n_tokens, n_rows, tied)?;
     let chat_template = keys.string("tokenizer.chat_template")?.map(str::to_owned);
-    let metadata = parts[0].gguf.metadata.iter();
+    let gguf_metadata = parts[0].gguf.metadata.clone();
+    let metadata = gguf_metadata.iter();
     let metadata = metadata.map(|(key, value)| (key.clone(), value.to_string())).collect();
     let weights = Weights::new(&origin, config, tensors, names::name)?;
     Ok(Checkpoint {
@@ -153,6 +154,7 @@ fn checkpoint(parts: Vec<Part>, files: Vec<PathBuf>) -> Result<Checkpoint, Forma
         vocab,
         chat_template,
         metadata,
+        gguf_metadata,
         ignored: Vec::new(),
     })
 }

@@ -59,6 +59,7 @@ pub(crate) fn open(
         vocab: None,
         chat_template: chat_template(folder)?,
         metadata: fields.iter().map(|(field, value)| (field.clone(), brief(value))).collect(),
+        gguf_metadata: Vec::new(),
         bos_id: ids("bos_token_id", 1)?.first().copied(),
         eos_ids: ids("eos_token_id", 2)?,
         ignored,

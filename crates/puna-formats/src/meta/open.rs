@@ -75,6 +75,7 @@ pub(crate) fn open(folder: &Path) -> Result<Checkpoint, FormatError> {
         vocab: None,
         chat_template: None,
         metadata: fields.iter().map(|(field, value)| (field.clone(), brief(value))).collect(),
+        gguf_metadata: Vec::new(),
         bos_id: Some(1),
         eos_ids: vec![2],
         ignored,
