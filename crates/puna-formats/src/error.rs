@@ -62,6 +62,20 @@ pub enum FormatError {
         /// The field at fault.
         source: ConfigError,
     },
+    /// What is to be written is there already, and was not to be replaced.
+    #[error("{file} exists already and is left as it is")]
+    Exists {
+        /// The file or folder.
+        file: String,
+    },
+    /// A folder that was to be replaced holds other things than a model.
+    #[error(
+        "{folder}: expected a folder with a Hugging Face model, which may be replaced, found another; it is left as it is"
+    )]
+    NotReplaced {
+        /// The folder.
+        folder: String,
+    },
     /// A file that belongs to the model is not there.
     #[error("{folder}: {missing} is missing: {reason}")]
     MissingFile {

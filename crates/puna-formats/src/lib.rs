@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use puna_core::{SharedBytes, TensorSource};
 
+pub use atomic::{AtomicFolder, Existing};
 pub use error::FormatError;
 pub use gguf::GgufVocab;
 pub use listed::{Index, MAX_INDEX_BYTES};

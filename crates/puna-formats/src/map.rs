@@ -104,9 +104,8 @@ impl DataFile {
             return;
         };
         let start = part.as_ptr().addr().checked_sub(map.as_ptr().addr());
-        let inside = start.filter(|start| {
-            start.checked_add(part.len()).is_some_and(|end| end <= map.len())
-        });
+        let inside =
+            start.filter(|start| start.checked_add(part.len()).is_some_and(|end| end <= map.len()));
         if let Some(start) = inside {
             release(map, start, part.len());
         }

@@ -9,9 +9,11 @@
 //! Rows of `wq` and `wk` are paired as in Meta's files: [`RopeLayout::Interleaved`](puna_core::RopeLayout).
 
 mod config;
+mod header;
 mod names;
 mod open;
 mod read;
+mod split;
 mod types;
 mod value;
 mod vocab;
@@ -23,6 +25,7 @@ pub use read::{
     DEFAULT_ALIGNMENT, Gguf, GgufTensor, MAGIC, MAX_ALIGNMENT, MAX_ARRAY_LEN, MAX_DIMS,
     MAX_KEY_BYTES, MAX_KEYS, MAX_NAME_BYTES, MAX_STRING_BYTES, MAX_TENSORS,
 };
+pub(crate) use split::part_lens;
 pub use value::{Array, Kind, MAX_NESTING, Value};
 pub use vocab::GgufVocab;
-pub use write::Writer;
+pub use write::{Draft, WriteOptions, Writer};

@@ -8,13 +8,11 @@ use puna_core::WeightId;
 use super::config::{self, Keys};
 use super::names;
 use super::read::Gguf;
+use super::split::{self, MAX_PARTS, split_name};
 use super::vocab::GgufVocab;
 use crate::map::DataFile;
 use crate::weights::{Bytes, Collection, Stored, Weights};
 use crate::{Checkpoint, Form, FormatError};
-
-/// Parts of one split model; llama.cpp's names leave five digits.
-const MAX_PARTS: usize = 99_999;
 
 /// A parsed file with its bytes.
 struct Part {
@@ -61,6 +59,15 @@ pub(crate) fn open(path: &Path, file: Arc<DataFile>) -> Result<Checkpoint, Forma
     checkpoint(parts, paths)
 }
 
+/// Opens the parts of a model that was just written, by the names they have until it is in its place.
+pub(super) fn open_draft(temporaries: &[(&Path, &Path)]) -> Result<Checkpoint, FormatError> {
+    let parts = temporaries.iter().map(|(temporary, target)| {
+        Part::new(DataFile::open_as(temporary, target.display().to_string())?)
+    });
+    let parts = parts.collect::<Result<_, _>>()?;
+    checkpoint(parts, temporaries.iter().map(|(temporary, _)| (*temporary).to_owned()).collect())
+}
+
 /// Opens bytes that are one whole file.
 pub(crate) fn open_file(file: Arc<DataFile>) -> Result<Checkpoint, FormatError> {
     let part = Part::new(file)?;
@@ -72,17 +79,6 @@ pub(crate) fn open_file(file: Arc<DataFile>) -> Result<Checkpoint, FormatError> 
     checkpoint(vec![part], Vec::new())
 }
 
-/// Splits llama.cpp's name for a part, `NAME-00001-of-00003.gguf`, into the name, the number and the count.
-fn split_name(name: &str) -> Option<(&str, usize, usize)> {
-    let number = |digits: &str| {
-        let plain = digits.len() == 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
-        digits.parse().ok().filter(|_| plain)
-    };
-    let (rest, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
-    let (stem, no) = rest.rsplit_once('-')?;
-    Some((stem, number(no)?, number(count)?))
-}
-
 /// Whether a file is named as a part of a split model other than the first.
 pub(crate) fn is_later_part(name: &str) -> bool {
     split_name(name).is_some_and(|(_, no, _)| no > 1)
@@ -91,12 +87,12 @@ pub(crate) fn is_later_part(name: &str) -> bool {
 /// The paths of all parts of the model that the file at `path` is one of.
 fn part_paths(path: &Path, n_parts: usize) -> Result<Vec<PathBuf>, FormatError> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let ending = format!("-of-{n_parts:05}.gguf");
     let Some((stem, ..)) = split_name(name).filter(|(_, _, count)| *count == n_parts) else {
-        let expected = format!("NAME-00001{ending}, as the file is one of {n_parts} parts");
+        let expected =
+            format!("NAME-00001-of-{n_parts:05}.gguf, as the file is one of {n_parts} parts");
         return Err(FormatError::malformed(path.display(), "file name", expected, name));
     };
-    Ok((1..=n_parts).map(|no| path.with_file_name(format!("{stem}-{no:05}{ending}"))).collect())
+    Ok(split::part_paths(path, stem, n_parts))
 }
 
 fn open_part(path: &Path, idx: usize, n_parts: usize) -> Result<Part, FormatError> {

@@ -186,6 +186,13 @@ impl Value {
         }
     }
 
+    /// Bytes of the value in a file, without its type.
+    pub(super) fn n_bytes(&self) -> usize {
+        let mut out = Vec::new();
+        self.write(&mut out);
+        out.len()
+    }
+
     /// Appends the value as a file holds it, without its type.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         match self {

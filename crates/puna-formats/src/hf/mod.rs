@@ -5,7 +5,10 @@
 mod config;
 mod names;
 mod open;
+mod write;
 
 pub use config::{MAX_CONFIG_BYTES, parse_config};
 pub use names::{id, name};
-pub(crate) use open::{CONFIG, has_weights, open};
+pub use open::has_weights;
+pub(crate) use open::{CONFIG, open};
+pub use write::{ConfigExtras, config_json, generation_config_json};

@@ -26,7 +26,8 @@ const WEIGHTS: [(&str, Parse); 4] = [
 ];
 
 /// Whether a folder holds weights of this form.
-pub(crate) fn has_weights(folder: &Path) -> bool {
+#[must_use]
+pub fn has_weights(folder: &Path) -> bool {
     WEIGHTS.iter().any(|(name, _)| folder.join(name).exists())
 }
 

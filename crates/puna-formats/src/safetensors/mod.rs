@@ -2,6 +2,8 @@
 //! which gives each tensor's type, shape and byte range; the tensors, without gaps. The header is parsed
 //! and checked by the reference implementation, the `safetensors` crate.
 
+mod write;
+
 use puna_core::{DType, SharedBytes};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -11,6 +13,7 @@ use serde_json::Value;
 use crate::FormatError;
 use crate::cursor::Cursor;
 use crate::listed::Listed;
+pub use write::Writer;
 
 /// Bytes of a header; that of the largest Llama 2 in one file has 100,000. The reference implementation's
 /// limit is higher, but a parsed header takes many times the memory of its text.
