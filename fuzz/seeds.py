@@ -238,7 +238,29 @@ def configs():
         "n_heads": 64, "n_kv_heads": 8, "n_layers": 80, "norm_eps": 1e-5, "vocab_size": -1}).encode())
 
 
+def imatrix():
+    number = lambda v: struct.pack("<i", v)
+    entry = lambda name, values: number(len(name)) + name.encode() + number(2) + number(len(values)) + struct.pack(
+        f"<{len(values)}f", *values)
+    names = ["blk.0.attn_q.weight", "blk.0.ffn_down.weight"]
+    dat = number(2) + entry(names[0], [1.0, 0.5]) + entry(names[1], [0.25])
+    put("imatrix", "sound-dat", dat)
+    put("imatrix", "sound-dat-with-text", dat + number(3) + number(4) + b"text")
+    put("imatrix", "experts", number(1) + entry("blk.0.ffn_up_exps.weight", [1.0]))
+    tensors = [(names[0] + ".in_sum2", [1.0, 0.5]), (names[0] + ".counts", [2.0])]
+    out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), 2)
+    out += string("general.type") + struct.pack("<I", 8) + string("imatrix")
+    out += string("imatrix.chunk_count") + struct.pack("<II", 4, 3)
+    for idx, (name, values) in enumerate(tensors):
+        out += string(name) + struct.pack("<IQIQ", 1, len(values), 0, 32 * idx)
+    out += bytes(-len(out) % 32)
+    for _, values in tensors:
+        out += struct.pack(f"<{len(values)}f", *values).ljust(32, b"\0")
+    put("imatrix", "sound-gguf", out)
+
+
 gguf()
+imatrix()
 llama2c()
 tokenizer_model()
 tokenizer_json()

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each user takes one function or all")]
 
 use puna_core::{SharedBytes, WeightId};
-use puna_formats::{Checkpoint, Index, hf, meta, safetensors, torch};
+use puna_formats::{Checkpoint, Imatrix, Index, hf, meta, safetensors, torch};
 
 /// A GGUF or llama2.c file, opened and read to its end.
 pub(crate) fn model(data: &[u8]) -> bool {
@@ -62,4 +62,9 @@ pub(crate) fn params(data: &[u8]) -> bool {
         Ok(config) => config.validate().is_ok(),
         Err(_) => false,
     }
+}
+
+/// An importance matrix of either form.
+pub(crate) fn imatrix(data: &[u8]) -> bool {
+    Imatrix::parse("fuzz", &SharedBytes::new(data.to_vec())).is_ok()
 }

@@ -10,6 +10,7 @@ mod cursor;
 mod error;
 pub mod gguf;
 pub mod hf;
+mod imatrix;
 mod json;
 mod listed;
 pub mod llama2c;
@@ -29,6 +30,7 @@ use puna_core::{SharedBytes, TensorSource};
 pub use atomic::{AtomicFolder, Existing};
 pub use error::FormatError;
 pub use gguf::GgufVocab;
+pub use imatrix::Imatrix;
 pub use listed::{Index, MAX_INDEX_BYTES};
 use map::DataFile;
 

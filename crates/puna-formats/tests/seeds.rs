@@ -28,6 +28,11 @@ fn gguf() {
 }
 
 #[test]
+fn imatrix() {
+    replay("imatrix", targets::imatrix);
+}
+
+#[test]
 fn llama2c() {
     replay("llama2c", targets::model);
 }
