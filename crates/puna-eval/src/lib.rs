@@ -28,5 +28,5 @@ mod windows;
 
 pub use error::EvalError;
 pub use estimate::Estimate;
-pub use score::{Comparison, Options, Perplexity, compare, perplexity};
+pub use score::{Comparison, Options, Perplexity, compare, perplexity, watch_inputs};
 pub use text::{Text, built_in_text};

@@ -1,6 +1,6 @@
 //! Windows of a text through one or two models, in groups that fit into memory.
 
-use puna_core::{KvType, TensorSource};
+use puna_core::{KvType, LayerWeight, TensorSource};
 use puna_kernels::Cpu;
 use puna_model::Layerwise;
 
@@ -28,46 +28,69 @@ pub(crate) struct Scored {
     bad: Option<usize>,
 }
 
-/// Scores the tokens of all windows, in their order. `models` are one or two with the same vocabulary; `progress` gets
-/// tokens·layers done and to do, and says whether to go on.
-pub(crate) fn score(
-    models: &[&dyn TensorSource],
-    text: &Text,
-    windows: &[Window],
-    ctx: usize,
-    kv_type: KvType,
-    cpu: &Cpu,
-    progress: &mut dyn FnMut(u64, u64) -> bool,
-) -> Result<Vec<Scored>, EvalError> {
-    let mut runs = Vec::with_capacity(models.len());
-    for model in models {
-        runs.push(Layerwise::new(*model, cpu, kv_type, ctx)?);
-    }
-    let dim = runs.iter().map(|run| run.config().dim).max().unwrap_or(1);
-    let group = (GROUP_BYTES / (4 * dim)).min(GROUP_TOKENS) / ctx;
-    let n_layers: usize = runs.iter().map(|run| run.config().n_layers + 1).sum();
-    let total = (windows.len() * ctx * n_layers) as u64;
-    let mut done = 0;
-    let mut scores = Vec::new();
-    for windows in windows.chunks(group.max(1)) {
-        let ids: Vec<Vec<u32>> = windows.iter().map(|w| text.window(w.start, ctx)).collect();
-        let sequences: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
-        let mut step = || {
-            done += (windows.len() * ctx) as u64;
-            if progress(done, total) { Ok(()) } else { Err(EvalError::Stopped) }
-        };
-        for run in &mut runs {
-            run.begin(&sequences);
-            for idx in 0..run.config().n_layers {
-                run.layer(idx, &mut |_, _| {})?;
+/// How to run windows of a text through models.
+pub(crate) struct Pass<'a> {
+    pub(crate) text: &'a Text,
+    pub(crate) windows: &'a [Window],
+    /// Tokens of a window.
+    pub(crate) ctx: usize,
+    pub(crate) kv_type: KvType,
+    pub(crate) cpu: &'a Cpu,
+    /// Gets tokens·layers done and to do, and says whether to go on.
+    pub(crate) progress: &'a mut dyn FnMut(u64, u64) -> bool,
+}
+
+/// Called with the index of a block, matrices of it that are about to be multiplied with the same input, and that
+/// input, `[T, cols]`.
+pub(crate) type Watch<'a> = &'a mut dyn FnMut(usize, &[LayerWeight], &[f32]);
+
+impl Pass<'_> {
+    /// Carries the windows through all blocks, group by group, and hands each group over with its hidden states.
+    pub(crate) fn run(
+        &mut self,
+        models: &[&dyn TensorSource],
+        watch: Watch<'_>,
+        on_group: &mut dyn FnMut(&mut [Layerwise<'_>], &[Window]) -> Result<(), EvalError>,
+    ) -> Result<(), EvalError> {
+        let mut runs = Vec::with_capacity(models.len());
+        for model in models {
+            runs.push(Layerwise::new(*model, self.cpu, self.kv_type, self.ctx)?);
+        }
+        let dim = runs.iter().map(|run| run.config().dim).max().unwrap_or(1);
+        let group = (GROUP_BYTES / (4 * dim)).min(GROUP_TOKENS) / self.ctx;
+        let n_layers: usize = runs.iter().map(|run| run.config().n_layers + 1).sum();
+        let total = (self.windows.len() * self.ctx * n_layers) as u64;
+        let mut done = 0;
+        for windows in self.windows.chunks(group.max(1)) {
+            let ids: Vec<_> = windows.iter().map(|w| self.text.window(w.start, self.ctx)).collect();
+            let sequences: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
+            let mut step = || {
+                done += (windows.len() * self.ctx) as u64;
+                if (self.progress)(done, total) { Ok(()) } else { Err(EvalError::Stopped) }
+            };
+            for run in &mut runs {
+                run.begin(&sequences);
+                for idx in 0..run.config().n_layers {
+                    run.layer(idx, &mut |weights, rows| watch(idx, weights, rows))?;
+                    step()?;
+                }
+                run.finish();
                 step()?;
             }
-            run.finish();
-            step()?;
+            on_group(&mut runs, windows)?;
         }
-        score_group(&mut runs, text, windows, ctx, cpu, &mut scores)?;
+        Ok(())
     }
-    Ok(scores)
+
+    /// Scores the tokens of all windows, in their order. `models` are one or two with the same vocabulary.
+    pub(crate) fn score(&mut self, models: &[&dyn TensorSource]) -> Result<Vec<Scored>, EvalError> {
+        let (text, ctx, cpu) = (self.text, self.ctx, self.cpu);
+        let mut scores = Vec::new();
+        self.run(models, &mut |_, _, _| {}, &mut |runs, windows| {
+            score_group(runs, text, windows, ctx, cpu, &mut scores)
+        })?;
+        Ok(scores)
+    }
 }
 
 /// Scores the windows whose hidden states `runs` hold.

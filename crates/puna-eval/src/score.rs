@@ -1,10 +1,10 @@
 //! From scored tokens to figures.
 
-use puna_core::{KvType, TensorSource};
+use puna_core::{KvType, LayerWeight, TensorSource};
 use puna_kernels::Cpu;
 
 use crate::estimate::percentile;
-use crate::pass::{Scored, score};
+use crate::pass::{Pass, Scored};
 use crate::windows::{Window, windows};
 use crate::{Estimate, EvalError, Text};
 
@@ -82,7 +82,8 @@ pub fn perplexity(
 ) -> Result<Perplexity, EvalError> {
     let Options { ctx, stride, kv_type } = options;
     let windows = windows(&text.name, text.n_tokens(), ctx, stride)?;
-    let scores = score(&[model], text, &windows, ctx, kv_type, cpu, progress)?;
+    let mut pass = Pass { text, windows: &windows, ctx, kv_type, cpu, progress };
+    let scores = pass.score(&[model])?;
     Ok(Perplexity::new(&scores, 0, scored_bytes(text, &windows)))
 }
 
@@ -104,7 +105,8 @@ pub fn compare(
     }
     let Options { ctx, stride, kv_type } = options;
     let windows = windows(&text.name, text.n_tokens(), ctx, stride)?;
-    let scores = score(&[parent, child], text, &windows, ctx, kv_type, cpu, progress)?;
+    let mut pass = Pass { text, windows: &windows, ctx, kv_type, cpu, progress };
+    let scores = pass.score(&[parent, child])?;
     let n_bytes = scored_bytes(text, &windows);
     let mut divergences: Vec<f64> = scores.iter().map(|s| s.kl).collect();
     divergences.sort_by(f64::total_cmp);
@@ -117,6 +119,27 @@ pub fn compare(
         same_top: Estimate::of(scores.iter().map(|s| f64::from(u8::from(s.same_top)))),
         ln_ratio: Estimate::of(scores.iter().map(|s| s.nll[1] - s.nll[0])),
     })
+}
+
+/// Runs all whole windows of `text` through `model` and shows `watch` every input of its matrices: the index of the
+/// block, the matrices that share the input, and the rows, `[T, cols]`, in the order of the text. Returns the number of
+/// windows.
+///
+/// # Errors
+/// As [`perplexity`].
+pub fn watch_inputs(
+    model: &dyn TensorSource,
+    text: &Text,
+    options: Options,
+    cpu: &Cpu,
+    progress: &mut dyn FnMut(u64, u64) -> bool,
+    watch: &mut dyn FnMut(usize, &[LayerWeight], &[f32]),
+) -> Result<usize, EvalError> {
+    let Options { ctx, stride, kv_type } = options;
+    let windows = windows(&text.name, text.n_tokens(), ctx, stride)?;
+    let mut pass = Pass { text, windows: &windows, ctx, kv_type, cpu, progress };
+    pass.run(&[model], watch, &mut |_, _| Ok(()))?;
+    Ok(windows.len())
 }
 
 fn scored_bytes(text: &Text, windows: &[Window]) -> usize {

@@ -9,6 +9,7 @@ mod check;
 mod error;
 mod near;
 mod open;
+pub mod quantize;
 pub mod synth;
 mod tokenizer;
 

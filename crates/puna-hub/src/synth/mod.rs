@@ -16,8 +16,8 @@ use puna_formats::gguf::{self, Value, Writer};
 use puna_tokenizer::{Piece, PieceKind, Settings, Tokenizer};
 
 use crate::HubError;
+use crate::quantize::fitting_type;
 pub use shape::Shape;
-use shape::fitting_type;
 pub(crate) use vocab::invent;
 
 /// Pieces of an invented vocabulary, as many as Llama 2's.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use puna_core::{DType, ModelConfig, Rope, RopeLayout, RopeScaling};
+use puna_core::{ModelConfig, Rope, RopeLayout, RopeScaling};
 
 use crate::HubError;
 
@@ -88,23 +88,6 @@ impl FromStr for Shape {
     }
 }
 
-/// The type a matrix with rows of `cols` elements gets when `wanted` was asked for: itself, or, where its
-/// blocks of 256 do not divide the row, the type with blocks of 32 that llama.cpp falls back to (its
-/// fallback for the two smallest, IQ4_NL, is not read here: they get the plain 4-bit type).
-pub(crate) fn fitting_type(wanted: DType, cols: usize) -> DType {
-    if cols.is_multiple_of(wanted.block_len()) {
-        return wanted;
-    }
-    let smaller_blocks = match wanted {
-        DType::Q2_K | DType::Q3_K => DType::Q4_0,
-        DType::Q4_K => DType::Q5_0,
-        DType::Q5_K => DType::Q5_1,
-        DType::Q6_K => DType::Q8_0,
-        _ => DType::F16,
-    };
-    if cols.is_multiple_of(smaller_blocks.block_len()) { smaller_blocks } else { DType::F16 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,17 +110,5 @@ mod tests {
             assert_eq!(shape.name().parse::<Shape>().unwrap(), shape);
         }
         assert!("8b".parse::<Shape>().unwrap_err().to_string().contains("tinyllama-1.1b"));
-    }
-
-    #[test]
-    fn types_fit_their_rows() {
-        for wanted in DType::ALL {
-            for cols in [4096, 288, 100] {
-                let got = fitting_type(wanted, cols);
-                assert!(got.row_bytes(cols).is_some(), "{wanted} at {cols}");
-                assert!(cols != 4096 || got == wanted);
-            }
-        }
-        assert_eq!(fitting_type(DType::Q4_K, 288), DType::Q5_0);
     }
 }
