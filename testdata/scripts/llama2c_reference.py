@@ -37,19 +37,26 @@ class Model:
         assert rest.size == 0, "the file is longer than its header says"
         self.keys = [[] for _ in range(L)]
         self.values = [[] for _ in range(L)]
+        self.watch = lambda layer, matrix, inputs: None
 
     def forward(self, token, pos):
         """Logits [V] after `token` at position `pos`; positions must come in order."""
         x = self.embed[token].copy()
         for l in range(self.n_layers):
             h = rmsnorm(x, self.attn_norm[l])
+            self.watch(l, "attn_q", h)
             q = rope((self.wq[l] @ h).reshape(self.n_heads, -1), pos)
             self.keys[l].append(rope((self.wk[l] @ h).reshape(self.n_kv_heads, -1), pos))
             self.values[l].append((self.wv[l] @ h).reshape(self.n_kv_heads, -1))
-            x = x + self.wo[l] @ self.attention(q, np.array(self.keys[l]), np.array(self.values[l]))
+            attended = self.attention(q, np.array(self.keys[l]), np.array(self.values[l]))
+            self.watch(l, "attn_output", attended)
+            x = x + self.wo[l] @ attended
             h = rmsnorm(x, self.ffn_norm[l])
+            self.watch(l, "ffn_gate", h)
             gate, up = self.w1[l] @ h, self.w3[l] @ h
-            x = x + self.w2[l] @ (gate / (F(1) + np.exp(-gate)) * up)
+            gated = gate / (F(1) + np.exp(-gate)) * up
+            self.watch(l, "ffn_down", gated)
+            x = x + self.w2[l] @ gated
         return self.output @ rmsnorm(x, self.norm)
 
     def attention(self, q, keys, values):

@@ -3,6 +3,7 @@
 Windows and scored tokens as llama.cpp's perplexity tool has them: consecutive windows of `ctx` tokens, the first
 replaced by BOS, the second half scored; with a stride, the last `stride` tokens of windows that overlap. The child is
 the same network with only five bits of every mantissa in its matrices. Everything after the logits is computed in f64.
+`mean_squares` are the inputs of matrices of the first and last block, as an importance matrix has them.
 Run: python testdata/scripts/perplexity_golden.py
 """
 
@@ -77,14 +78,32 @@ def measure(parent, child, sp, ctx, stride):
     }
 
 
+def mean_squares(model, sp, ctx):
+    """The mean square of each input over all tokens of all windows, by the GGUF name of the matrix."""
+    sums, n = {}, 0
+    layers = (0, model.n_layers - 1)
+
+    def watch(layer, matrix, inputs):
+        if layer in layers:
+            name = f"blk.{layer}.{matrix}.weight"
+            sums[name] = sums.get(name, 0.0) + inputs.astype(np.float64) ** 2
+
+    ids = [sp.bos_id()] + sp.encode(TEXT)
+    model.watch = watch
+    for start in range(0, len(ids) - ctx + 1, ctx):
+        log_probs(model, [sp.bos_id()] + ids[start + 1 : start + ctx])
+        n += ctx
+    return {name: [float(f"{x:.7g}") for x in total / n] for name, total in sums.items()}
+
+
 def main():
     sp = sentencepiece.SentencePieceProcessor(model_file=str(TOKENIZER))
     parent, child = Model(CHECKPOINT), coarse(Model(CHECKPOINT))
     cases = [measure(parent, child, sp, ctx, stride) for ctx, stride in CASES]
     for case in cases:
         print(case)
-    value = {"text": TEXT, "cases": cases}
-    (ROOT / "testdata" / "perplexity.json").write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    value = {"text": TEXT, "cases": cases, "mean_squares": mean_squares(parent, sp, 64)}
+    (ROOT / "testdata" / "perplexity.json").write_text(json.dumps(value, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

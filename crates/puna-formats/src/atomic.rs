@@ -25,7 +25,10 @@ pub enum Existing {
 
 impl Existing {
     /// Fails if there is something at `target` that must be kept.
-    pub(crate) fn check(self, target: &Path) -> Result<(), FormatError> {
+    ///
+    /// # Errors
+    /// The target, and that it exists.
+    pub fn check(self, target: &Path) -> Result<(), FormatError> {
         match self {
             Existing::Keep if target.symlink_metadata().is_ok() => Err(exists(target)),
             _ => Ok(()),

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use puna_core::SourceError;
+use puna_eval::EvalError;
 use puna_formats::FormatError;
 use puna_tokenizer::TokenizerError;
 use puna_tokenizer::chat::ChatError;
@@ -60,6 +61,17 @@ pub enum HubError {
         file: String,
         /// What is wrong with it.
         source: TokenizerError,
+    },
+    /// A measurement that failed.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    /// A model whose values run out of range.
+    #[error("{model}: input of {matrix}: expected finite numbers, found NaN or infinity")]
+    InputNotFinite {
+        /// The model.
+        model: String,
+        /// The matrix whose input it is.
+        matrix: String,
     },
     /// A tokenizer of another model.
     #[error(

@@ -7,6 +7,7 @@
 mod built_in;
 mod check;
 mod error;
+mod importance;
 mod near;
 mod open;
 pub mod quantize;
@@ -16,5 +17,6 @@ mod tokenizer;
 pub use built_in::built_in_names;
 pub use check::{Finding, check_weights};
 pub use error::HubError;
+pub use importance::importance;
 pub use near::near_matches;
 pub use open::{OpenOptions, Opened, open, open_checkpoint, open_tokenizer};

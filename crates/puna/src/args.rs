@@ -6,7 +6,9 @@ use clap::builder::{PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use puna_core::KvType;
 
-use crate::commands::{bench, chat, completions, generate, inspect, perplexity, synth, tokenize};
+use crate::commands::{
+    bench, chat, completions, generate, imatrix, inspect, perplexity, synth, tokenize,
+};
 
 /// Run Llama 2 from any published form of its weights
 #[derive(Parser)]
@@ -24,6 +26,7 @@ pub(crate) enum Command {
     Inspect(inspect::InspectArgs),
     Tokenize(tokenize::TokenizeArgs),
     Synth(synth::SynthArgs),
+    Imatrix(imatrix::ImatrixArgs),
     Perplexity(perplexity::PerplexityArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
@@ -33,7 +36,7 @@ pub(crate) enum Command {
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Text", &["generate", "chat"]),
     ("Models", &["inspect", "tokenize", "synth"]),
-    ("Quality", &["perplexity"]),
+    ("Quality", &["imatrix", "perplexity"]),
     ("Machine and shell", &["bench", "completions"]),
 ];
 

@@ -12,6 +12,7 @@ mod environment;
 mod evidence;
 mod failure;
 mod interrupt;
+mod measuring;
 mod memory;
 mod progress;
 mod runtime;
@@ -25,7 +26,9 @@ use std::process::ExitCode;
 use clap::FromArgMatches;
 
 use crate::args::{Cli, Command};
-use crate::commands::{bench, chat, completions, generate, inspect, perplexity, synth, tokenize};
+use crate::commands::{
+    bench, chat, completions, generate, imatrix, inspect, perplexity, synth, tokenize,
+};
 
 fn main() -> ExitCode {
     let matches = args::command().get_matches_from(typed::split_attached(std::env::args_os()));
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Tokenize(args) => tokenize::run(args),
         Command::Synth(args) => synth::run(args),
+        Command::Imatrix(args) => imatrix::run(args),
         Command::Perplexity(args) => perplexity::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => completions::run(args),

@@ -52,7 +52,9 @@ fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let run = run(&["completions", shell]);
         run.expect(0, &[]);
-        for command in ["generate", "chat", "inspect", "tokenize", "synth", "perplexity", "bench"] {
+        for command in
+            ["generate", "chat", "inspect", "tokenize", "synth", "imatrix", "perplexity", "bench"]
+        {
             assert!(run.stdout.contains(command), "{shell}: {command}");
         }
     }
@@ -69,6 +71,7 @@ fn help_is_as_recorded() {
         "inspect",
         "tokenize",
         "synth",
+        "imatrix",
         "perplexity",
         "bench",
         "completions",

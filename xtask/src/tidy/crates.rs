@@ -15,7 +15,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("puna-formats", &["puna-core"]),
     ("puna-model", &["puna-core", "puna-kernels"]),
     ("puna-engine", &["puna-core", "puna-kernels", "puna-model"]),
-    ("puna-hub", &["puna-core", "puna-tokenizer", "puna-formats", "puna-kernels", "puna-model"]),
+    (
+        "puna-hub",
+        &["puna-core", "puna-tokenizer", "puna-formats", "puna-kernels", "puna-model", "puna-eval"],
+    ),
     ("puna-eval", &["puna-core", "puna-tokenizer", "puna-kernels", "puna-model"]),
     ("puna-testkit", &["puna-core"]),
     ("xtask", &[]),
