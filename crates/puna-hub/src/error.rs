@@ -11,6 +11,7 @@ use puna_tokenizer::TokenizerError;
 use puna_tokenizer::chat::ChatError;
 use thiserror::Error;
 
+use crate::convert::ConvertError;
 use crate::synth::Shape;
 
 /// Why a model cannot be opened or written.
@@ -117,6 +118,9 @@ pub enum HubError {
         /// What is wrong with it.
         message: String,
     },
+    /// A model that does not fit into another form.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
     /// A file that cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {

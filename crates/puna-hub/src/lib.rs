@@ -6,6 +6,7 @@
 
 mod built_in;
 mod check;
+pub mod convert;
 mod error;
 mod importance;
 mod near;

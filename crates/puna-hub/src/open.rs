@@ -15,6 +15,8 @@ use crate::{HubError, near_matches, tokenizer};
 pub struct OpenOptions {
     /// Where to read the tokenizer, instead of looking for it.
     pub tokenizer: Option<PathBuf>,
+    /// Whether the embedding may have more rows than the tokenizer has pieces, as some networks are padded.
+    pub padded: bool,
 }
 
 /// A model that is ready to run. No tensor has been read yet.
@@ -23,8 +25,10 @@ pub struct Opened {
     pub name: String,
     /// Configuration and tensors.
     pub checkpoint: Checkpoint,
-    /// Its tokenizer, of as many pieces as the configuration's vocabulary.
+    /// Its tokenizer, of as many pieces as the configuration's vocabulary; fewer only where the options allow it.
     pub tokenizer: Tokenizer,
+    /// Whether the tokenizer came with the model, not from a file named in the options.
+    pub own_tokenizer: bool,
     /// How conversations become tokens.
     pub template: ChatTemplate,
     /// The token to put before a prompt, where the model wants one.
@@ -43,7 +47,7 @@ pub fn open(model: &str, options: &OpenOptions) -> Result<Opened, HubError> {
     let found = tokenizer::find(&place, Some(&checkpoint), options)?;
     let vocab_size = checkpoint.source.config().vocab_size;
     let n_pieces = found.tokenizer.vocab_size();
-    if n_pieces != vocab_size {
+    if n_pieces > vocab_size || (n_pieces < vocab_size && !options.padded) {
         let (tokenizer, model) = (found.origin, model.to_owned());
         return Err(HubError::VocabMismatch { tokenizer, n_pieces, model, vocab_size });
     }
@@ -53,7 +57,15 @@ pub fn open(model: &str, options: &OpenOptions) -> Result<Opened, HubError> {
     let mut stop_ids = checkpoint.eos_ids.clone();
     stop_ids.extend(found.tokenizer.eos_id().filter(|id| !checkpoint.eos_ids.contains(id)));
     let (name, tokenizer) = (model.to_owned(), found.tokenizer);
-    Ok(Opened { name, checkpoint, tokenizer, template, bos_id, stop_ids })
+    let own_tokenizer = options.tokenizer.is_none();
+    Ok(Opened { name, checkpoint, tokenizer, own_tokenizer, template, bos_id, stop_ids })
+}
+
+impl Opened {
+    /// Whether the model's files ask for an EOS after every text.
+    pub(crate) fn add_eos(&self) -> bool {
+        self.checkpoint.vocab.as_ref().and_then(|vocab| vocab.add_eos).unwrap_or(false)
+    }
 }
 
 /// The template in the model's files, else Llama 2's own form.
@@ -207,7 +219,7 @@ mod tests {
         // A file named by hand is taken instead, and a broken one is named.
         let named = root.path().join("other.model");
         std::fs::write(&named, "no protobuf").unwrap();
-        let broken = message(&OpenOptions { tokenizer: Some(named) });
+        let broken = message(&OpenOptions { tokenizer: Some(named), ..OpenOptions::default() });
         assert!(broken.contains("other.model"), "{broken}");
     }
 

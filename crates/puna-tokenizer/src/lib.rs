@@ -19,6 +19,7 @@ pub mod chat;
 mod decode;
 mod error;
 mod hf_json;
+mod hf_write;
 mod llama2c;
 mod merge;
 #[cfg(test)]

@@ -186,14 +186,7 @@ pub(crate) fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>, TokenizerError> {
             found,
         ));
     }
-    if !tokenizer.ranked_by_score {
-        let found = "merges in another order, or not all of them".to_owned();
-        return Err(unsupported(
-            "merges, for tokenizer.model",
-            "every split of every piece, piece by piece",
-            found,
-        ));
-    }
+    tokenizer.check_ranked_by_score()?;
     let mut out = Vec::new();
     for piece in tokenizer.pieces() {
         let mut message = Vec::new();

@@ -5,7 +5,7 @@ use crate::merge::{self, Merger, Rules};
 use crate::trie::Trie;
 use crate::vocab::{Piece, PieceKind, SPACE_MARK, Settings, Vocab};
 use crate::words::{Cuts, Encoder};
-use crate::{TokenizerError, hf_json, llama2c, sentencepiece};
+use crate::{TokenizerError, hf_json, hf_write, llama2c, sentencepiece};
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -123,6 +123,53 @@ impl Tokenizer {
     /// A `tokenizer.json` may hold merges or a space rule that a `tokenizer.model` cannot express.
     pub fn to_sentencepiece(&self) -> Result<Vec<u8>, TokenizerError> {
         sentencepiece::write(self)
+    }
+
+    /// Whether SentencePiece's rule, the best-scored piece first, gives this tokenizer's ids, as a `tokenizer.model` or
+    /// a GGUF file needs it.
+    ///
+    /// # Errors
+    /// A `tokenizer.json` may hold merges in another order, or not all of them.
+    pub fn check_ranked_by_score(&self) -> Result<(), TokenizerError> {
+        if self.ranked_by_score {
+            return Ok(());
+        }
+        Err(TokenizerError::Unsupported {
+            what: "merges, for a vocabulary with scores",
+            expected: "every split of every piece, piece by piece",
+            found: "merges in another order, or not all of them".to_owned(),
+        })
+    }
+
+    /// Whether a space before the text is put by Hugging Face's `Metaspace`, which puts none before a text that
+    /// begins with one.
+    pub fn has_metaspace(&self) -> bool {
+        self.prefix != Prefix::BySettings
+    }
+
+    /// Writes the vocabulary as Hugging Face's `tokenizer.json`, in which texts begin with BOS and end with EOS where
+    /// asked for.
+    ///
+    /// # Errors
+    /// Merges that are not in the order of scores, a piece with a character that is no piece,
+    /// [`Settings::remove_extra_whitespaces`]: none of them can be said there.
+    pub fn to_hf_json(&self, add_bos: bool, add_eos: bool) -> Result<Vec<u8>, TokenizerError> {
+        hf_write::tokenizer_json(self, add_bos, add_eos)
+    }
+
+    /// The `tokenizer_config.json` that belongs beside [`Tokenizer::to_hf_json`].
+    pub fn to_hf_config(
+        &self,
+        add_bos: bool,
+        add_eos: bool,
+        chat_template: Option<&str>,
+    ) -> Vec<u8> {
+        hf_write::config_json(self, add_bos, add_eos, chat_template)
+    }
+
+    /// The `special_tokens_map.json` that belongs beside [`Tokenizer::to_hf_json`].
+    pub fn to_hf_special_tokens(&self) -> Vec<u8> {
+        hf_write::special_tokens_json(self)
     }
 
     /// The ids of plain text: no BOS, no EOS, and no control piece, whatever the text says.

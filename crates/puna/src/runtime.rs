@@ -55,7 +55,8 @@ impl Runtime {
     /// Opens and loads `model`, after checking that it fits into memory.
     pub(crate) fn load(model: &str, args: &ModelArgs, n_threads: usize) -> anyhow::Result<Self> {
         let started = Instant::now();
-        let Opened { name, checkpoint, tokenizer, template, bos_id, stop_ids } = open(model, args)?;
+        let Opened { name, checkpoint, tokenizer, template, bos_id, stop_ids, .. } =
+            open(model, args)?;
         let source = &*checkpoint.source;
         let ctx = context_len(source.config(), args.ctx);
         let network = load_network(&name, source, args.kv_type, ctx)?;
@@ -138,7 +139,10 @@ impl Runtime {
 
 /// Opens a model with its tokenizer as the options say.
 pub(crate) fn open(model: &str, args: &ModelArgs) -> anyhow::Result<Opened> {
-    Ok(puna_hub::open(model, &OpenOptions { tokenizer: args.tokenizer.clone() })?)
+    Ok(puna_hub::open(
+        model,
+        &OpenOptions { tokenizer: args.tokenizer.clone(), ..OpenOptions::default() },
+    )?)
 }
 
 /// Loads the network for sequences of `ctx` positions, after checking that it fits into memory.

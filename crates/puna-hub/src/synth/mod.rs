@@ -13,9 +13,10 @@ use std::path::Path;
 
 use puna_core::{DType, ModelConfig, Rng, TensorInfo, WeightId};
 use puna_formats::gguf::{self, Value, Writer};
-use puna_tokenizer::{Piece, PieceKind, Settings, Tokenizer};
+use puna_tokenizer::{Piece, Settings, Tokenizer};
 
 use crate::HubError;
+use crate::convert::vocabulary;
 use crate::quantize::fitting_type;
 pub use shape::Shape;
 pub(crate) use vocab::invent;
@@ -115,7 +116,7 @@ impl Synth {
     fn metadata(&self) -> Vec<(String, Value)> {
         let c = &self.config;
         let number = |n: usize| Value::U32(u32::try_from(n).expect("dimensions are small"));
-        let mut metadata = vec![
+        let metadata = [
             ("general.architecture", Value::String("llama".into())),
             ("general.name", Value::String(format!("random weights, shape {}", self.shape))),
             ("general.quantization_version", Value::U32(2)),
@@ -130,31 +131,9 @@ impl Synth {
             ("llama.attention.layer_norm_rms_epsilon", Value::F32(c.norm_eps)),
             ("llama.vocab_size", number(c.vocab_size)),
         ];
-        metadata.extend(self.vocabulary());
-        metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-    }
-
-    fn vocabulary(&self) -> Vec<(&'static str, Value)> {
         let Self { pieces, settings, .. } = self;
-        let scores: Vec<f32> = pieces.iter().map(|piece| piece.score).collect();
-        let kinds: Vec<i32> = pieces.iter().map(|piece| piece.kind as i32).collect();
-        let unknown = pieces.iter().position(|piece| piece.kind == PieceKind::Unknown);
-        let ids = [
-            ("tokenizer.ggml.bos_token_id", settings.bos_id),
-            ("tokenizer.ggml.eos_token_id", settings.eos_id),
-            ("tokenizer.ggml.unknown_token_id", unknown.map(|id| id as u32)),
-        ];
-        let mut entries = vec![
-            ("tokenizer.ggml.model", Value::String("llama".into())),
-            ("tokenizer.ggml.tokens", Value::strings(pieces.iter().map(|piece| &piece.text))),
-            ("tokenizer.ggml.scores", Value::f32s(&scores)),
-            ("tokenizer.ggml.token_type", Value::i32s(&kinds)),
-            ("tokenizer.ggml.add_bos_token", Value::Bool(settings.bos_id.is_some())),
-            ("tokenizer.ggml.add_eos_token", Value::Bool(false)),
-            ("tokenizer.ggml.add_space_prefix", Value::Bool(settings.add_dummy_prefix)),
-        ];
-        entries.extend(ids.into_iter().filter_map(|(key, id)| Some((key, Value::U32(id?)))));
-        entries
+        let own = metadata.into_iter().map(|(key, value)| (key.to_owned(), value));
+        own.chain(vocabulary::entries(pieces, settings, settings.bos_id.is_some(), false)).collect()
     }
 }
 

@@ -76,7 +76,8 @@ pub(crate) fn run(args: &TokenizeArgs) -> anyhow::Result<()> {
 }
 
 fn open(args: &TokenizeArgs) -> anyhow::Result<Tokenizer> {
-    let options = OpenOptions { tokenizer: args.options.tokenizer.clone() };
+    let options =
+        OpenOptions { tokenizer: args.options.tokenizer.clone(), ..OpenOptions::default() };
     let model = match (&args.model, &args.options.tokenizer) {
         (Some(model), _) => model.clone(),
         // The tokenizer's own file stands for the model.

@@ -43,7 +43,8 @@ pub(crate) struct InspectArgs {
 /// Reads the files' descriptions, and the weights only for `--check`.
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     let checkpoint = open_checkpoint(&args.model)?;
-    let options = OpenOptions { tokenizer: args.options.tokenizer.clone() };
+    let options =
+        OpenOptions { tokenizer: args.options.tokenizer.clone(), ..OpenOptions::default() };
     let tokenizer = open_tokenizer(&args.model, &options);
     if args.options.tokenizer.is_some() {
         // A tokenizer that was asked for must be there; otherwise its absence is a fact to report.

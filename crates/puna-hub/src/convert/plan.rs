@@ -1,0 +1,100 @@
+//! Which type each tensor gets.
+
+use puna_core::{DType, TensorInfo, TensorSource, WeightId};
+use puna_formats::{Checkpoint, Form};
+use puna_kernels::{Cpu, dequantize, quantize};
+
+use crate::HubError;
+
+/// Tensors in the order of the file, and what there is to say about their types.
+pub(super) struct Types {
+    pub(super) tensors: Vec<(WeightId, TensorInfo)>,
+    pub(super) notes: Vec<String>,
+}
+
+/// Types for a GGUF file: `dtype_of` chooses those of matrices; norms are F32, as llama.cpp asks for.
+pub(super) fn for_gguf(
+    source: &dyn TensorSource,
+    dtype_of: &dyn Fn(WeightId, &TensorInfo) -> DType,
+) -> Vec<(WeightId, TensorInfo)> {
+    tensors(source, |id, info| if info.shape.len() == 1 { DType::F32 } else { dtype_of(id, info) })
+}
+
+/// Types for a Hugging Face folder: matrices are stored as `dtype`, else as they are, else (blocks, which that form
+/// does not have) as F32. Norms take the type of the matrices where that keeps every value.
+pub(super) fn for_folder(
+    checkpoint: &Checkpoint,
+    dtype: Option<DType>,
+    cpu: &Cpu,
+) -> Result<Types, HubError> {
+    let source = &*checkpoint.source;
+    let matrix = |info: &TensorInfo| match dtype {
+        Some(dtype) => dtype,
+        None if info.dtype.is_float() => info.dtype,
+        None => DType::F32,
+    };
+    let mut notes = Vec::new();
+    let stored = tensors(source, |_, info| info.dtype);
+    if dtype.is_none() && stored.iter().any(|(_, info)| !info.dtype.is_float()) {
+        let note = "quantised matrices become f32, which holds their values exactly; --dtype f16 halves that";
+        notes.push(note.to_owned());
+    }
+    let mut matrices = stored.iter().filter(|(_, info)| info.shape.len() > 1);
+    let first = matrices.next().map_or(DType::F32, |(_, info)| matrix(info));
+    let common = if matrices.all(|(_, info)| matrix(info) == first) { first } else { DType::F32 };
+    // Forms in which norms have a type of their own choice keep it.
+    let keeps_norms = dtype.is_none() && checkpoint.form != Form::Gguf;
+    let (mut targets, mut n_wide) = (Vec::with_capacity(stored.len()), 0);
+    for (id, info) in stored {
+        let dtype = match info.shape.len() {
+            1 if keeps_norms => info.dtype,
+            1 if is_exact(source, id, &info, common, cpu)? => common,
+            1 => {
+                n_wide += 1;
+                DType::F32
+            }
+            _ => matrix(&info),
+        };
+        targets.push((id, TensorInfo { dtype, shape: info.shape }));
+    }
+    if n_wide > 0 {
+        notes.push(format!("{n_wide} norms stay f32: their values do not fit into {common}"));
+    }
+    // Wider types first, so that every tensor begins at a multiple of its elements' size.
+    targets.sort_by_key(|(_, info)| std::cmp::Reverse(info.dtype.block().1));
+    Ok(Types { tensors: targets, notes })
+}
+
+/// Every tensor of the network with the type that `dtype_of` gives it.
+fn tensors(
+    source: &dyn TensorSource,
+    dtype_of: impl Fn(WeightId, &TensorInfo) -> DType,
+) -> Vec<(WeightId, TensorInfo)> {
+    let with_type = |id| {
+        let info = source.info(id)?;
+        let dtype = dtype_of(id, &info);
+        Some((id, TensorInfo { dtype, shape: info.shape }))
+    };
+    WeightId::all(source.config()).filter_map(with_type).collect()
+}
+
+/// Whether `dtype` holds every value of a small tensor exactly.
+fn is_exact(
+    source: &dyn TensorSource,
+    id: WeightId,
+    info: &TensorInfo,
+    dtype: DType,
+    cpu: &Cpu,
+) -> Result<bool, HubError> {
+    if dtype == info.dtype || dtype == DType::F32 {
+        return Ok(true);
+    }
+    let tensor = source.load(id)?;
+    let n = info.cols();
+    let (mut values, mut back) = (vec![0f32; n], vec![0f32; n]);
+    let mut bytes = vec![0; dtype.row_bytes(n).unwrap_or(0)];
+    dequantize(info.dtype, &tensor.data, &mut values);
+    quantize(cpu, dtype, n, &values, None, &mut bytes);
+    dequantize(dtype, &bytes, &mut back);
+    Ok(values.iter().zip(&back).all(|(a, b)| a.to_bits() == b.to_bits()))
+}
