@@ -66,6 +66,16 @@ pub enum HubError {
     /// A measurement that failed.
     #[error(transparent)]
     Eval(#[from] EvalError),
+    /// A quantised model that is too far from its parent.
+    #[error(
+        "mean KL divergence from the parent: expected at most {limit} nats, found {found:.6}: no file was written"
+    )]
+    TooFar {
+        /// Nats.
+        found: f64,
+        /// Nats.
+        limit: f64,
+    },
     /// A model whose values run out of range.
     #[error("{model}: input of {matrix}: expected finite numbers, found NaN or infinity")]
     InputNotFinite {

@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use puna_core::KvType;
 
 use crate::commands::{
-    bench, chat, completions, generate, imatrix, inspect, perplexity, synth, tokenize,
+    bench, chat, completions, generate, imatrix, inspect, perplexity, quantize, synth, tokenize,
 };
 
 /// Run Llama 2 from any published form of its weights
@@ -26,6 +26,7 @@ pub(crate) enum Command {
     Inspect(inspect::InspectArgs),
     Tokenize(tokenize::TokenizeArgs),
     Synth(synth::SynthArgs),
+    Quantize(quantize::QuantizeArgs),
     Imatrix(imatrix::ImatrixArgs),
     Perplexity(perplexity::PerplexityArgs),
     Bench(bench::BenchArgs),
@@ -35,7 +36,7 @@ pub(crate) enum Command {
 /// Which subcommands the short help lists together.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Text", &["generate", "chat"]),
-    ("Models", &["inspect", "tokenize", "synth"]),
+    ("Models", &["inspect", "tokenize", "quantize", "synth"]),
     ("Quality", &["imatrix", "perplexity"]),
     ("Machine and shell", &["bench", "completions"]),
 ];

@@ -5,6 +5,19 @@ use std::io::{self, Write};
 use puna_eval::{Comparison, Estimate, Options, Perplexity, Text};
 use serde_json::{Value, json};
 
+use crate::units;
+
+/// `wiki.txt: 34,000 tokens in windows of 512, 16,830 scored`.
+pub(crate) fn heading(text: &Text, options: Options, n_scored: usize) -> String {
+    let stride = options.stride.map(|s| format!(" every {s}")).unwrap_or_default();
+    format!(
+        "{}: {} in windows of {}{stride}, {n_scored} scored",
+        text.name,
+        units::plural(text.n_tokens(), "token"),
+        options.ctx
+    )
+}
+
 /// Writes perplexity and bits per byte.
 pub(crate) fn write_perplexity(out: &mut impl Write, found: &Perplexity) -> io::Result<()> {
     line(out, "perplexity", &with_error(found.perplexity()))?;

@@ -37,7 +37,8 @@ pub(crate) struct MeasuringArgs {
 impl MeasuringArgs {
     /// Opens a model with its tokenizer.
     pub(crate) fn open(&self, model: &str) -> anyhow::Result<Opened> {
-        Ok(puna_hub::open(model, &OpenOptions { tokenizer: self.tokenizer.clone() })?)
+        let options = OpenOptions { tokenizer: self.tokenizer.clone(), padded: true };
+        Ok(puna_hub::open(model, &options)?)
     }
 
     /// How to measure `model`.

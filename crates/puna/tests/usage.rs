@@ -52,9 +52,17 @@ fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let run = run(&["completions", shell]);
         run.expect(0, &[]);
-        for command in
-            ["generate", "chat", "inspect", "tokenize", "synth", "imatrix", "perplexity", "bench"]
-        {
+        for command in [
+            "generate",
+            "chat",
+            "inspect",
+            "tokenize",
+            "synth",
+            "quantize",
+            "imatrix",
+            "perplexity",
+            "bench",
+        ] {
             assert!(run.stdout.contains(command), "{shell}: {command}");
         }
     }
@@ -71,6 +79,7 @@ fn help_is_as_recorded() {
         "inspect",
         "tokenize",
         "synth",
+        "quantize",
         "imatrix",
         "perplexity",
         "bench",

@@ -10,6 +10,9 @@ use puna_formats::gguf::Value;
 use super::{ConvertError, notices, vocabulary};
 use crate::{HubError, Opened};
 
+/// Keys about blocks that are made anew.
+const STALE: [&str; 2] = [crate::quantize::PROOF_PREFIX, "quantize.imatrix."];
+
 /// Metadata, and what could not be said in it.
 pub(super) struct Metadata {
     pub(super) entries: Vec<(String, Value)>,
@@ -30,6 +33,8 @@ pub(super) fn metadata(
         let stored = |id: WeightId| checkpoint.source.info(id);
         if tensors.iter().any(|(id, info)| stored(*id).as_ref() != Some(info)) {
             made.set("general.file_type", Value::U32(file_type(tensors)));
+            // What was proven of the old blocks says nothing of the new ones.
+            made.entries.retain(|(key, _)| !STALE.iter().any(|prefix| key.starts_with(prefix)));
         }
     } else {
         made.general(source, tensors);

@@ -7,5 +7,6 @@ pub(crate) mod generate;
 pub(crate) mod imatrix;
 pub(crate) mod inspect;
 pub(crate) mod perplexity;
+pub(crate) mod quantize;
 pub(crate) mod synth;
 pub(crate) mod tokenize;

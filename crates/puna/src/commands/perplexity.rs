@@ -5,13 +5,12 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
-use puna_eval::{Options, Text};
 use serde_json::json;
 
 use crate::args::count;
+use crate::evidence;
 use crate::interrupt::Interrupt;
 use crate::measuring::{MeasuringArgs, read_text, watched};
-use crate::{evidence, units};
 
 /// Measure how well a model predicts a text, alone or beside another
 #[derive(Args)]
@@ -70,7 +69,7 @@ pub(crate) fn run(args: &PerplexityArgs) -> anyhow::Result<()> {
                 let object = json!({ "model": args.model, "text": text, "result": result });
                 return Ok(writeln!(out, "{object}")?);
             }
-            writeln!(out, "{}", heading(&text, options, found.n_tokens))?;
+            writeln!(out, "{}", evidence::heading(&text, options, found.n_tokens))?;
             evidence::write_perplexity(&mut out, &found)?;
         }
         Some(parent) => {
@@ -85,20 +84,9 @@ pub(crate) fn run(args: &PerplexityArgs) -> anyhow::Result<()> {
                                      "result": result });
                 return Ok(writeln!(out, "{object}")?);
             }
-            writeln!(out, "{}", heading(&text, options, found.child.n_tokens))?;
+            writeln!(out, "{}", evidence::heading(&text, options, found.child.n_tokens))?;
             evidence::write_comparison(&mut out, &found)?;
         }
     }
     Ok(())
-}
-
-/// `wiki.txt: 34,000 tokens in windows of 512, 16,830 scored`.
-fn heading(text: &Text, options: Options, n_scored: usize) -> String {
-    let stride = options.stride.map(|s| format!(" every {s}")).unwrap_or_default();
-    format!(
-        "{}: {} in windows of {}{stride}, {n_scored} scored",
-        text.name,
-        units::plural(text.n_tokens(), "token"),
-        options.ctx
-    )
 }
