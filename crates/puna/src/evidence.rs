@@ -44,14 +44,14 @@ fn line(out: &mut impl Write, title: &str, text: &str) -> io::Result<()> {
 }
 
 /// A number with digits down to a tenth of its error.
-fn with_error(e: Estimate) -> String {
+pub(crate) fn with_error(e: Estimate) -> String {
     let digits = if e.error > 0.0 { (1.0 - e.error.log10().floor()).clamp(0.0, 9.0) } else { 4.0 };
     let digits = digits as usize;
     format!("{:.digits$} ± {:.digits$}", e.mean, e.error)
 }
 
 /// Three digits that count.
-fn short(x: f64) -> String {
+pub(crate) fn short(x: f64) -> String {
     if x == 0.0 {
         return "0".to_owned();
     }
@@ -79,7 +79,7 @@ pub(crate) fn comparison_json(found: &Comparison) -> Value {
             "top_1_agreement": estimate(found.same_top) })
 }
 
-fn estimate(e: Estimate) -> Value {
+pub(crate) fn estimate(e: Estimate) -> Value {
     json!({ "mean": e.mean, "error": e.error })
 }
 

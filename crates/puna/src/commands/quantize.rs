@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::bail;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use puna_core::{LayerWeight, WeightId};
 use puna_eval::{Comparison, Text, built_in_text};
 use puna_formats::gguf::WriteOptions;
 use puna_formats::{Existing, Imatrix};
@@ -126,7 +127,7 @@ fn proof_text(args: &QuantizeArgs, model: &Opened) -> anyhow::Result<Text> {
 /// What is not as one might think.
 fn tell_plan(model: &Opened, job: &Quantization<'_>) {
     let source = &*model.checkpoint.source;
-    let ids = puna_core::WeightId::all(source.config());
+    let ids = WeightId::all(source.config());
     let mut stored = ids.filter_map(|id| Some(source.info(id)?.dtype));
     if let Some(dtype) = stored.find(|dtype| !dtype.is_float()) {
         note!(
@@ -134,17 +135,38 @@ fn tell_plan(model: &Opened, job: &Quantization<'_>) {
             model.name
         );
     }
-    let mut groups: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    let mut groups: BTreeMap<_, Vec<WeightId>> = BTreeMap::new();
     for Fallback { id, cols, wanted, stored } in job.fallbacks() {
-        groups.entry((*cols, *wanted, *stored)).or_default().push(id.to_string());
+        groups.entry((*cols, *wanted, *stored)).or_default().push(*id);
     }
-    for ((cols, wanted, stored), names) in groups {
+    for ((cols, wanted, stored), ids) in groups {
         note!(
             "note: rows of {cols} are no multiple of {}, the block of {wanted}: {stored} is used instead for {}",
             wanted.block_len(),
-            names.join(", ")
+            names(&ids)
         );
     }
+}
+
+/// Tensors by name, those of neighbouring layers together: `tok_embeddings, layers.0-3,5.w_down`.
+fn names(ids: &[WeightId]) -> String {
+    let mut by_weight: BTreeMap<LayerWeight, Vec<usize>> = BTreeMap::new();
+    let mut names = Vec::new();
+    for id in ids {
+        match id {
+            WeightId::Layer(idx, weight) => by_weight.entry(*weight).or_default().push(*idx),
+            other => names.push(other.to_string()),
+        }
+    }
+    for (weight, layers) in by_weight {
+        let runs = layers.chunk_by(|a, b| a + 1 == *b).map(|run| match run {
+            [one] => one.to_string(),
+            run => format!("{}-{}", run[0], run[run.len() - 1]),
+        });
+        let runs = runs.collect::<Vec<_>>().join(",");
+        names.push(WeightId::Layer(0, weight).to_string().replacen('0', &runs, 1));
+    }
+    names.join(", ")
 }
 
 fn report(
@@ -190,4 +212,17 @@ fn report(
         evidence::write_comparison(&mut out, found)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_layers_stand_together() {
+        let down = |idx| WeightId::Layer(idx, LayerWeight::WDown);
+        let ids = [WeightId::TokEmbeddings, down(0), down(1), down(2), down(5), down(10)];
+        assert_eq!(names(&ids), "tok_embeddings, layers.0-2,5,10.w_down");
+        assert_eq!(names(&ids[1..2]), "layers.0.w_down");
+    }
 }

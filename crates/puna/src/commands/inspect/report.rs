@@ -5,13 +5,14 @@ use std::io::{self, Write};
 
 use puna_core::{DType, KvType, ModelConfig, RopeScaling};
 use puna_formats::{Checkpoint, Form};
+use puna_hub::quantize::Evidence;
 use puna_hub::{Finding, HubError};
 use puna_model::MemoryPlan;
 use puna_tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 use super::{files_size, tensors};
-use crate::{system, units};
+use crate::{evidence, system, units};
 
 /// Everything there is to tell.
 pub(super) struct Report<'a> {
@@ -61,6 +62,9 @@ impl Report<'_> {
             "Llama 2"
         };
         line("chat form", chat.to_owned())?;
+        if let Some(proof) = Evidence::of(self.checkpoint) {
+            line("proof", proof_line(proof))?;
+        }
         line("memory", self.memory_line())?;
         if self.with_tensors {
             self.write_tensors(out)?;
@@ -173,6 +177,7 @@ impl Report<'_> {
                 "kv_cache": self.plan.kv_cache, "work": self.plan.scratch,
                 "total": self.plan.total(), "free": system::available_memory(),
             },
+            "proof": Evidence::of(checkpoint).map(proof_json),
             "metadata": checkpoint.metadata.iter().cloned().collect::<BTreeMap<_, _>>(),
             "ignored_tensors": checkpoint.ignored,
         });
@@ -215,6 +220,38 @@ fn write_findings(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> 
 fn finding_json(f: &Finding) -> Value {
     json!({ "tensor": f.id.to_string(), "n_nan": f.n_nan, "n_infinite": f.n_infinite,
             "all_zero": f.all_zero, "first_bad": f.first_bad })
+}
+
+/// What was proven of a quantised model, or why nothing was.
+fn proof_line(proof: Result<Evidence, String>) -> String {
+    match proof {
+        Err(reason) => reason,
+        Ok(e) => format!(
+            "KL divergence {} nats (99 % {}) and top-1 agreement {:.2} % with {}, perplexity {} (parent {}), on {} of {}",
+            evidence::with_error(e.kl),
+            evidence::short(e.kl_p99),
+            100.0 * e.same_top.mean,
+            e.parent,
+            evidence::with_error(e.perplexity),
+            evidence::with_error(e.parent_perplexity),
+            units::plural(e.n_tokens as usize, "token"),
+            e.text,
+        ),
+    }
+}
+
+fn proof_json(proof: Result<Evidence, String>) -> Value {
+    match proof {
+        Err(reason) => json!({ "status": reason }),
+        Ok(e) => json!({
+            "status": "measured", "parent": e.parent, "text": e.text, "text_sha256": e.text_sha256,
+            "ctx": e.ctx, "n_tokens": e.n_tokens,
+            "parent_perplexity": evidence::estimate(e.parent_perplexity),
+            "perplexity": evidence::estimate(e.perplexity),
+            "kl": evidence::estimate(e.kl), "kl_p99": e.kl_p99,
+            "top_1_agreement": evidence::estimate(e.same_top),
+        }),
+    }
 }
 
 fn form_name(form: Form) -> &'static str {
