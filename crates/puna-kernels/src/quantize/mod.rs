@@ -3,10 +3,20 @@
 //! The same values give the same bytes on every instruction set and for any number of threads, so that a
 //! quantised file is the same wherever it was made.
 
+mod by_32;
+mod k_affine;
+mod k_linear;
+mod lanes;
+mod pack;
+mod search;
+mod weights;
+
 use half::{bf16, f16};
 use puna_core::DType;
 
 use crate::Cpu;
+use crate::simd::{Op, Simd};
+use weights::Weights;
 
 /// Elements per task: some hundred microseconds of the dearest type's work.
 const TASK_LEN: usize = 16 * 1024;
@@ -42,24 +52,80 @@ pub fn quantize(
     if let Some(importance) = importance {
         assert_eq!(importance.len(), cols, "quantize: importance of the columns");
     }
+    let weights = Weights::new(importance);
     let task_rows = TASK_LEN.div_ceil(cols);
+    let token = cpu.token();
     cpu.pool().run_chunks(out, task_rows * row_bytes, &|task, out| {
         let first = task * task_rows * cols;
         let values = &values[first..][..out.len() / row_bytes * cols];
         for (values, out) in values.chunks_exact(cols).zip(out.chunks_exact_mut(row_bytes)) {
-            row(dtype, values, importance, out);
+            match dtype {
+                DType::F32 => plain(values, out, f32::to_le_bytes),
+                DType::F16 => plain(values, out, |x| f16::from_f32(x).to_le_bytes()),
+                DType::BF16 => plain(values, out, |x| bf16::from_f32(x).to_le_bytes()),
+                DType::Q4_0 => token.dispatch(Row::<by_32::Q4_0>::new(values, weights, out)),
+                DType::Q4_1 => token.dispatch(Row::<by_32::Q4_1>::new(values, weights, out)),
+                DType::Q5_0 => token.dispatch(Row::<by_32::Q5_0>::new(values, weights, out)),
+                DType::Q5_1 => token.dispatch(Row::<by_32::Q5_1>::new(values, weights, out)),
+                DType::Q8_0 => token.dispatch(Row::<by_32::Q8_0>::new(values, weights, out)),
+                DType::Q2_K => token.dispatch(Row::<k_affine::Q2K>::new(values, weights, out)),
+                DType::Q3_K => token.dispatch(Row::<k_linear::Q3K>::new(values, weights, out)),
+                DType::Q4_K => token.dispatch(Row::<k_affine::Q4K>::new(values, weights, out)),
+                DType::Q5_K => token.dispatch(Row::<k_affine::Q5K>::new(values, weights, out)),
+                DType::Q6_K => token.dispatch(Row::<k_linear::Q6K>::new(values, weights, out)),
+            }
         }
     });
 }
 
-/// Stores one row.
-fn row(dtype: DType, values: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
-    match dtype {
-        DType::F32 => plain(values, out, f32::to_le_bytes),
-        DType::F16 => plain(values, out, |x| f16::from_f32(x).to_le_bytes()),
-        DType::BF16 => plain(values, out, |x| bf16::from_f32(x).to_le_bytes()),
-        other => panic!("quantize: {other} cannot be made yet"),
+/// A quantised type: how its blocks are made.
+trait Encode {
+    /// Values taken at a time; there may be fewer at the end of a row.
+    const LEN: usize;
+    /// Bytes they become.
+    const BYTES: usize;
+
+    /// Stores up to `LEN` values.
+    fn encode(values: &[f32], weights: Weights, out: &mut [u8]);
+}
+
+struct Row<'a, E> {
+    values: &'a [f32],
+    weights: Weights<'a>,
+    out: &'a mut [u8],
+    encode: std::marker::PhantomData<E>,
+}
+
+impl<'a, E> Row<'a, E> {
+    fn new(values: &'a [f32], weights: Weights<'a>, out: &'a mut [u8]) -> Self {
+        Self { values, weights, out, encode: std::marker::PhantomData }
     }
+}
+
+impl<E: Encode> Op for Row<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let weights = self.weights.of_row(self.values);
+        let parts = self.values.chunks(E::LEN).zip(self.out.chunks_mut(E::BYTES));
+        for (i, (values, out)) in parts.enumerate() {
+            E::encode(values, weights.from(i * E::LEN), out);
+        }
+    }
+}
+
+/// A power of two near the reciprocal of `x`, and its reciprocal.
+#[inline(always)]
+fn units(x: f32) -> (f32, f32) {
+    let exponent = (x.to_bits() >> 23).clamp(27, 253);
+    (f32::from_bits((254 - exponent) << 23), f32::from_bits(exponent << 23))
+}
+
+/// The nearest half-precision number that is finite.
+#[inline(always)]
+fn to_f16(x: f32) -> f16 {
+    f16::from_f32(x.clamp(-65504.0, 65504.0))
 }
 
 fn plain<const BYTES: usize>(values: &[f32], out: &mut [u8], store: fn(f32) -> [u8; BYTES]) {
@@ -69,26 +135,4 @@ fn plain<const BYTES: usize>(values: &[f32], out: &mut [u8], store: fn(f32) -> [
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::dequantize;
-
-    #[test]
-    fn floats_are_rounded_to_nearest() {
-        let values = [1.0, -2.5, 1.0 + f32::EPSILON, 65504.0, 1e-8, -0.0];
-        let cpu = Cpu::new(2).unwrap();
-        for (dtype, expected) in [
-            (DType::F32, values),
-            (DType::F16, [1.0, -2.5, 1.0, 65504.0, 0.0, -0.0]),
-            (DType::BF16, [1.0, -2.5, 1.0, 65536.0, 1.001_172e-8, -0.0]),
-        ] {
-            let mut bytes = vec![0; dtype.row_bytes(values.len()).unwrap()];
-            quantize(&cpu, dtype, 3, &values, None, &mut bytes);
-            let mut back = [f32::NAN; 6];
-            dequantize(dtype, &bytes, &mut back);
-            for (back, expected) in back.iter().zip(expected) {
-                assert!((back - expected).abs() <= 1e-6 * expected.abs(), "{back}, {expected}");
-            }
-        }
-    }
-}
+mod tests;
