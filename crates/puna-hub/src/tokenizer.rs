@@ -155,9 +155,11 @@ fn from_gguf(vocab: &GgufVocab, origin: String) -> Result<Found, HubError> {
     let defaults = Settings::default();
     let settings = Settings {
         add_dummy_prefix: vocab.add_space_prefix.unwrap_or(defaults.add_dummy_prefix),
+        remove_extra_whitespaces: vocab.remove_extra_whitespaces.unwrap_or(false),
         byte_fallback: pieces.iter().any(|piece| piece.kind == PieceKind::Byte),
         bos_id: vocab.bos_id,
         eos_id: vocab.eos_id,
+        pad_id: vocab.pad_id,
         ..defaults
     };
     found(Tokenizer::from_pieces(pieces, settings), origin)

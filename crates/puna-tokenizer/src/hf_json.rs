@@ -4,6 +4,7 @@
 //! `Metaspace`. Merges are ranked pair by pair, in the order of the list; for files converted from SentencePiece that
 //! gives SentencePiece's ids. Special added tokens are control pieces here; the others are cut out of the text first.
 
+use crate::hf_write::EXTRA_SPACES;
 use crate::merge::{self, Merge, Rules};
 use crate::tokenizer::{Parts, Prefix};
 use crate::vocab::{Piece, PieceKind, Settings, Vocab, byte_value};
@@ -87,6 +88,7 @@ struct AddedToken {
 #[derive(Clone, Copy, PartialEq)]
 struct Spaces {
     add_dummy_prefix: bool,
+    remove_extra_whitespaces: bool,
     prefix: Prefix,
 }
 
@@ -105,6 +107,7 @@ pub(crate) fn read(
     let named = |key| special_id(&ids, &config, key);
     let settings = Settings {
         add_dummy_prefix: spaces.add_dummy_prefix,
+        remove_extra_whitespaces: spaces.remove_extra_whitespaces,
         byte_fallback: file.model.byte_fallback,
         bos_id: named("bos_token")?.or(ids.get("<s>").copied()),
         eos_id: named("eos_token")?.or(ids.get("</s>").copied()),
@@ -168,7 +171,14 @@ fn flatten<'v>(value: &'v Value, list: &str, out: &mut Vec<&'v Value>) {
 fn spaces(file: &File) -> Result<Spaces, TokenizerError> {
     let (mut steps, mut replaced, mut add_dummy_prefix) = (Vec::new(), false, false);
     flatten(&file.normalizer, "normalizers", &mut steps);
-    for step in steps {
+    let remove_extra_whitespaces = steps.len() > 1
+        && EXTRA_SPACES.iter().zip(&steps).all(|(&(pattern, content), step)| {
+            step["type"] == "Replace"
+                && step["pattern"]["Regex"] == pattern
+                && step["content"] == content
+        });
+    let n_read = if remove_extra_whitespaces { EXTRA_SPACES.len() } else { 0 };
+    for step in steps.drain(n_read..) {
         match step["type"].as_str() {
             Some("Prepend") if step["prepend"] == "▁" => add_dummy_prefix = true,
             Some("Replace") if step["pattern"]["String"] == " " && step["content"] == "▁" => {
@@ -186,8 +196,10 @@ fn spaces(file: &File) -> Result<Spaces, TokenizerError> {
     let mut steps = Vec::new();
     flatten(&file.pre_tokenizer, "pretokenizers", &mut steps);
     match (replaced, steps.as_slice()) {
-        (true, []) => Ok(Spaces { add_dummy_prefix, prefix: Prefix::BySettings }),
-        (false, [step]) if !add_dummy_prefix => metaspace(step),
+        (true, []) => {
+            Ok(Spaces { add_dummy_prefix, remove_extra_whitespaces, prefix: Prefix::BySettings })
+        }
+        (false, [step]) if !add_dummy_prefix => metaspace(step, remove_extra_whitespaces),
         _ => unsupported(
             "tokenizer.json: normalizer and pre_tokenizer",
             "one of them that makes spaces ▁",
@@ -196,7 +208,7 @@ fn spaces(file: &File) -> Result<Spaces, TokenizerError> {
     }
 }
 
-fn metaspace(step: &Value) -> Result<Spaces, TokenizerError> {
+fn metaspace(step: &Value, remove_extra_whitespaces: bool) -> Result<Spaces, TokenizerError> {
     let known = step["type"] == "Metaspace" && step["replacement"] == "▁" && step["split"] == false;
     let scheme = step.get("prepend_scheme").map_or(Some("always"), Value::as_str);
     let prefix = match scheme {
@@ -208,7 +220,8 @@ fn metaspace(step: &Value) -> Result<Spaces, TokenizerError> {
             return unsupported("tokenizer.json: pre_tokenizer", expected, step);
         }
     };
-    Ok(Spaces { add_dummy_prefix: prefix != Prefix::BySettings, prefix })
+    let add_dummy_prefix = prefix != Prefix::BySettings;
+    Ok(Spaces { add_dummy_prefix, remove_extra_whitespaces, prefix })
 }
 
 /// The pieces in order of their ids, which must have no gap, and the ids by text. Scores are still 0.

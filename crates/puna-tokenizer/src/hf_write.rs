@@ -7,6 +7,10 @@ use crate::vocab::{PieceKind, Vocab};
 use crate::{Tokenizer, TokenizerError};
 use serde_json::{Map, Value, json};
 
+/// [`Settings::remove_extra_whitespaces`](crate::Settings::remove_extra_whitespaces) as replacements by regular
+/// expressions: spaces at the ends, then runs of them.
+pub(crate) const EXTRA_SPACES: [(&str, &str); 2] = [("^ +| +$", ""), (" {2,}", " ")];
+
 /// The text of `tokenizer.json`; texts begin with BOS and end with EOS where asked for.
 pub(crate) fn tokenizer_json(
     tokenizer: &Tokenizer,
@@ -15,13 +19,6 @@ pub(crate) fn tokenizer_json(
 ) -> Result<Vec<u8>, TokenizerError> {
     tokenizer.check_ranked_by_score()?;
     let settings = tokenizer.settings();
-    if settings.remove_extra_whitespaces {
-        return Err(TokenizerError::Unsupported {
-            what: "remove_extra_whitespaces, for tokenizer.json",
-            expected: "false",
-            found: "true".to_owned(),
-        });
-    }
     let vocab = &tokenizer.vocab;
     let ids = (0u32..).zip(&vocab.pieces).map(|(id, piece)| (piece.text.clone(), json!(id)));
     let unknown = vocab.unk_id.and_then(|id| tokenizer.piece(id)).map(|piece| &piece.text);
@@ -118,21 +115,36 @@ fn added_tokens(vocab: &Vocab) -> Vec<Value> {
 
 /// The normaliser and the pre-tokeniser that make spaces `▁`.
 fn spaces(tokenizer: &Tokenizer) -> (Value, Value) {
-    let replace = json!({ "type": "Replace", "pattern": { "String": " " }, "content": "▁" });
-    match tokenizer.prefix {
-        Prefix::BySettings if tokenizer.settings().add_dummy_prefix => {
-            let prepend = json!({ "type": "Prepend", "prepend": "▁" });
-            (json!({ "type": "Sequence", "normalizers": [prepend, replace] }), Value::Null)
+    let settings = tokenizer.settings();
+    let mut steps = Vec::new();
+    if settings.remove_extra_whitespaces {
+        let [ends, runs] = EXTRA_SPACES.map(|(pattern, content)| {
+            json!({ "type": "Replace", "pattern": { "Regex": pattern }, "content": content })
+        });
+        steps.extend([ends, runs]);
+    }
+    let pre_tokenizer = match tokenizer.prefix {
+        Prefix::BySettings => {
+            if settings.add_dummy_prefix {
+                steps.push(json!({ "type": "Prepend", "prepend": "▁" }));
+            }
+            let pattern = json!({ "String": " " });
+            steps.push(json!({ "type": "Replace", "pattern": pattern, "content": "▁" }));
+            Value::Null
         }
-        Prefix::BySettings => (replace, Value::Null),
         Prefix::Metaspace { first_only } => {
             let scheme = if first_only { "first" } else { "always" };
-            let step = json!({
+            json!({
                 "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false,
-            });
-            (Value::Null, step)
+            })
         }
-    }
+    };
+    let normalizer = match steps.len() {
+        0 => Value::Null,
+        1 => steps.remove(0),
+        _ => json!({ "type": "Sequence", "normalizers": steps }),
+    };
+    (normalizer, pre_tokenizer)
 }
 
 fn post_processor(tokenizer: &Tokenizer, add_bos: bool, add_eos: bool) -> Value {

@@ -7,7 +7,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use puna_core::KvType;
 
 use crate::commands::{
-    bench, chat, completions, generate, imatrix, inspect, perplexity, quantize, synth, tokenize,
+    bench, chat, completions, convert, generate, imatrix, inspect, perplexity, quantize, synth,
+    tokenize,
 };
 
 /// Run Llama 2 from any published form of its weights
@@ -25,6 +26,7 @@ pub(crate) enum Command {
     Chat(chat::ChatArgs),
     Inspect(inspect::InspectArgs),
     Tokenize(tokenize::TokenizeArgs),
+    Convert(convert::ConvertArgs),
     Synth(synth::SynthArgs),
     Quantize(quantize::QuantizeArgs),
     Imatrix(imatrix::ImatrixArgs),
@@ -36,7 +38,7 @@ pub(crate) enum Command {
 /// Which subcommands the short help lists together.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Text", &["generate", "chat"]),
-    ("Models", &["inspect", "tokenize", "quantize", "synth"]),
+    ("Models", &["inspect", "tokenize", "convert", "quantize", "synth"]),
     ("Quality", &["imatrix", "perplexity"]),
     ("Machine and shell", &["bench", "completions"]),
 ];

@@ -27,7 +27,8 @@ use clap::FromArgMatches;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    bench, chat, completions, generate, imatrix, inspect, perplexity, quantize, synth, tokenize,
+    bench, chat, completions, convert, generate, imatrix, inspect, perplexity, quantize, synth,
+    tokenize,
 };
 
 fn main() -> ExitCode {
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Tokenize(args) => tokenize::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Quantize(args) => quantize::run(args),
         Command::Imatrix(args) => imatrix::run(args),

@@ -5,7 +5,7 @@ use puna_core::{ModelConfig, SourceError, Tensor, TensorInfo, TensorSource, Weig
 
 /// A bar over `n_bytes` of work.
 pub(crate) fn over_bytes(what: &'static str, n_bytes: u64) -> ProgressBar {
-    let template = "{msg:>10} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {eta} left";
+    let template = "{msg:>10} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta} left";
     let style = ProgressStyle::with_template(template).expect("the template is well-formed");
     ProgressBar::new(n_bytes).with_style(style.progress_chars("=> ")).with_message(what)
 }

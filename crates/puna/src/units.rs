@@ -5,6 +5,22 @@ pub(crate) fn bytes(n: u64) -> String {
     scaled(n, ["B", "kB", "MB", "GB", "TB"])
 }
 
+/// Bytes of a text such as `4GB`, `500 MB` or `1000`, in decimal units.
+pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
+    let upper = text.trim().to_ascii_uppercase();
+    let digits = upper.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let scale: f64 = match &upper[digits.len()..] {
+        "" | "B" => 1.0,
+        "K" | "KB" => 1e3,
+        "M" | "MB" => 1e6,
+        "G" | "GB" => 1e9,
+        "T" | "TB" => 1e12,
+        _ => return None,
+    };
+    let n: f64 = digits.trim_end().parse().ok()?;
+    (n.is_finite() && n >= 0.0).then_some((n * scale) as u64)
+}
+
 /// A count in words of the field: `6.74B` parameters.
 pub(crate) fn params(n: u64) -> String {
     match n {
@@ -72,6 +88,22 @@ mod tests {
         ];
         for (found, expected) in cases {
             assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        let cases = [
+            ("4GB", Some(4_000_000_000)),
+            ("1.5 mb", Some(1_500_000)),
+            ("12", Some(12)),
+            ("4GiB", None),
+            ("GB", None),
+            ("-1GB", None),
+            ("infTB", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_bytes(text), expected, "{text}");
         }
     }
 }

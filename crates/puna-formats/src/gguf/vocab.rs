@@ -19,12 +19,16 @@ pub struct GgufVocab {
     pub eos_id: Option<u32>,
     /// The piece for what cannot be written otherwise.
     pub unk_id: Option<u32>,
+    /// Filler for batches.
+    pub pad_id: Option<u32>,
     /// Whether a text begins with BOS; true for Llama 2 where the file does not say.
     pub add_bos: Option<bool>,
     /// Whether a text ends with EOS.
     pub add_eos: Option<bool>,
     /// Whether a space is put in front of a text; true where the file does not say.
     pub add_space_prefix: Option<bool>,
+    /// Whether spaces at the ends are dropped and runs of them shortened; false where the file does not say.
+    pub remove_extra_whitespaces: Option<bool>,
 }
 
 impl GgufVocab {
@@ -55,9 +59,11 @@ impl GgufVocab {
             bos_id: special(keys, "tokenizer.ggml.bos_token_id", &tokens)?,
             eos_id: special(keys, "tokenizer.ggml.eos_token_id", &tokens)?,
             unk_id: special(keys, "tokenizer.ggml.unknown_token_id", &tokens)?,
+            pad_id: special(keys, "tokenizer.ggml.padding_token_id", &tokens)?,
             add_bos: keys.flag("tokenizer.ggml.add_bos_token")?,
             add_eos: keys.flag("tokenizer.ggml.add_eos_token")?,
             add_space_prefix: keys.flag("tokenizer.ggml.add_space_prefix")?,
+            remove_extra_whitespaces: keys.flag("tokenizer.ggml.remove_extra_whitespaces")?,
             tokens,
         };
         Ok(Some(vocab))

@@ -125,6 +125,12 @@ impl Metadata {
                     .to_owned(),
             );
         }
+        if tokenizer.settings().remove_extra_whitespaces {
+            self.notes.push(
+                "this tokenizer shortens runs of spaces to one; llama.cpp keeps them all"
+                    .to_owned(),
+            );
+        }
         let n_rows = source.checkpoint.source.config().vocab_size;
         let n_pieces = tokenizer.vocab_size();
         if n_pieces < n_rows {
