@@ -139,6 +139,21 @@ pub enum HubError {
         /// What the system says.
         source: io::Error,
     },
+    /// More bytes than the disk has room for.
+    #[error(
+        "{}: needs {:.1} MB, only {:.1} MB are free on its disk",
+        path.display(),
+        *needed as f64 / 1e6,
+        *free as f64 / 1e6
+    )]
+    NoSpace {
+        /// What was to be written.
+        path: PathBuf,
+        /// Its bytes.
+        needed: u64,
+        /// Bytes that this user may still write there.
+        free: u64,
+    },
     /// Long work was stopped by its caller.
     #[error("stopped")]
     Stopped,

@@ -7,6 +7,7 @@
 mod built_in;
 mod check;
 pub mod convert;
+pub mod disk;
 mod error;
 mod importance;
 mod near;
