@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::bail;
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValuesParser, StringValueParser, TypedValueParser};
 use puna_core::{LayerWeight, WeightId};
 use puna_eval::{Comparison, Text, built_in_text};
 use puna_formats::gguf::WriteOptions;
@@ -17,7 +17,6 @@ use puna_hub::quantize::{Fallback, Mix, NamedImatrix, Proof, Quantization};
 use puna_hub::{HubError, Opened};
 use serde_json::json;
 
-use crate::args::number;
 use crate::failure::Interrupted;
 use crate::interrupt::Interrupt;
 use crate::measuring::{self, MeasuringArgs, read_text, watched};
@@ -51,8 +50,8 @@ pub(crate) struct QuantizeArgs {
     #[arg(long)]
     no_proof: bool,
     /// Fail, and leave no file, if the mean KL divergence from the parent is above X nats
-    #[arg(long, value_name = "X", value_parser = number(0.0, f32::MAX), conflicts_with = "no_proof")]
-    max_kl: Option<f32>,
+    #[arg(long, value_name = "X", value_parser = nats(), conflicts_with = "no_proof")]
+    max_kl: Option<f64>,
     /// Replace OUT if it is there
     #[arg(long)]
     force: bool,
@@ -65,6 +64,14 @@ pub(crate) struct QuantizeArgs {
 
 fn mix() -> impl TypedValueParser<Value = Mix> {
     PossibleValuesParser::new(Mix::ALL.map(Mix::name)).try_map(|name| name.parse::<Mix>())
+}
+
+/// Parses a divergence.
+fn nats() -> impl TypedValueParser<Value = f64> {
+    StringValueParser::new().try_map(|text| match text.parse::<f64>() {
+        Ok(nats) if nats.is_finite() && nats >= 0.0 => Ok(nats),
+        _ => Err("expected a number, 0 or more"),
+    })
 }
 
 /// Quantises, compares, and puts the file in its place. Ctrl-C leaves nothing behind.
@@ -82,7 +89,7 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
     let proof = text.as_ref().map(|text| Proof {
         text,
         options: args.measuring.options(&model, None),
-        max_kl: args.max_kl.map(f64::from),
+        max_kl: args.max_kl,
     });
     let job = Quantization::new(&model, args.mix, imatrix.as_ref(), proof, &cpu)?;
     tell_plan(&model, &job);
