@@ -28,5 +28,6 @@ mod windows;
 
 pub use error::EvalError;
 pub use estimate::Estimate;
+pub use pass::Watch;
 pub use score::{Comparison, Options, Perplexity, compare, perplexity, watch_inputs};
 pub use text::{Text, built_in_text};

@@ -42,7 +42,10 @@ pub(crate) struct Pass<'a> {
 
 /// Called with the index of a block, matrices of it that are about to be multiplied with the same input, and that
 /// input, `[T, cols]`.
-pub(crate) type Watch<'a> = &'a mut dyn FnMut(usize, &[LayerWeight], &[f32]);
+pub type Watch<'a> = &'a mut dyn FnMut(usize, &[LayerWeight], &[f32]);
+
+/// Called with the models once they hold the hidden states of a group of windows, and those windows.
+type OnGroup<'a> = &'a mut dyn FnMut(&mut [Layerwise<'_>], &[Window]) -> Result<(), EvalError>;
 
 impl Pass<'_> {
     /// Carries the windows through all blocks, group by group, and hands each group over with its hidden states.
@@ -50,7 +53,7 @@ impl Pass<'_> {
         &mut self,
         models: &[&dyn TensorSource],
         watch: Watch<'_>,
-        on_group: &mut dyn FnMut(&mut [Layerwise<'_>], &[Window]) -> Result<(), EvalError>,
+        on_group: OnGroup<'_>,
     ) -> Result<(), EvalError> {
         let mut runs = Vec::with_capacity(models.len());
         for model in models {

@@ -1,10 +1,10 @@
 //! From scored tokens to figures.
 
-use puna_core::{KvType, LayerWeight, TensorSource};
+use puna_core::{KvType, TensorSource};
 use puna_kernels::Cpu;
 
 use crate::estimate::percentile;
-use crate::pass::{Pass, Scored};
+use crate::pass::{Pass, Scored, Watch};
 use crate::windows::{Window, windows};
 use crate::{Estimate, EvalError, Text};
 
@@ -133,7 +133,7 @@ pub fn watch_inputs(
     options: Options,
     cpu: &Cpu,
     progress: &mut dyn FnMut(u64, u64) -> bool,
-    watch: &mut dyn FnMut(usize, &[LayerWeight], &[f32]),
+    watch: Watch<'_>,
 ) -> Result<usize, EvalError> {
     let Options { ctx, stride, kv_type } = options;
     let windows = windows(&text.name, text.n_tokens(), ctx, stride)?;
