@@ -259,6 +259,43 @@ def imatrix():
     put("imatrix", "sound-gguf", out)
 
 
+def hub():
+    def large(name):
+        return {"rfilename": name, "size": 5000, "blobId": "b" * 40,
+            "lfs": {"sha256": "a" * 64, "size": 5000, "pointerSize": 134}}
+
+    def small(name):
+        return {"rfilename": name, "size": 12, "blobId": "c" * 40}
+
+    def listing(name, *files, card=None):
+        listing = {"id": "org/name", "sha": "d" * 40, "gated": "manual", "siblings": files, "cardData": card}
+        put("hub_listing", name, json.dumps(listing).encode())
+
+    parts = [large(f"big-Q8_0-0000{n}-of-00002.gguf") for n in (1, 2)]
+    listing("sound-gguf", small("LICENSE.txt"), large("m.Q4_0.gguf"), large("m.Q4_K_M.gguf"), *parts,
+        card={"license": "other", "license_name": "llama2", "license_link": "LICENSE.txt"})
+    listing("sound-folder", small("config.json"), small("model.safetensors.index.json"),
+        large("model-00001-of-00001.safetensors"), large("tokenizer.model"), card={"license": ["mit"]})
+    listing("sound-escape", large("../../m.gguf"), large("a\\..\\b.gguf"), large("C:m.Q4_0.gguf"))
+    listing("no-checksum", {"rfilename": "m.gguf", "size": 5000})
+    listing("huge", large("m.gguf") | {"lfs": {"sha256": "a" * 64, "size": 2**64 - 1}})
+    put("hub_listing", "cut", b'{"sha":"')
+
+    files = [{"path": "m.gguf", "size": 5000, "sha256": "a" * 64}]
+    manifest = {
+        "version": 1, "model": {"org": "org", "name": "name", "revision": "main", "tag": "Q4_0"}, "commit": "d" * 40,
+        "pulled": "2026-11-24T06:40:00Z", "form": "GGUF Q4_0",
+        "licence": {"id": "llama2", "sha256": "e" * 64, "accepted": "2026-11-24T06:39:00Z"},
+        "open": "m.gguf", "files": files,
+    }
+    put("hub_manifest", "sound", json.dumps(manifest).encode())
+    escape = files + [{"path": "../x", "size": 1, "sha256": "a" * 64}]
+    overflow = files + [{"path": "x", "size": 2**64 - 1, "sha256": "a" * 64}]
+    for name, change in {"escape": {"files": escape}, "overflow": {"files": overflow}, "open": {"open": "/etc"},
+            "version": {"version": 2}}.items():
+        put("hub_manifest", name, json.dumps(manifest | change).encode())
+
+
 gguf()
 imatrix()
 llama2c()
@@ -269,3 +306,4 @@ tokenizer_template()
 safetensors()
 torch()
 configs()
+hub()

@@ -12,18 +12,22 @@ use puna_tokenizer::chat::ChatError;
 use thiserror::Error;
 
 use crate::convert::ConvertError;
+use crate::pull::PullError;
+use crate::store::StoreError;
 use crate::synth::Shape;
 
 /// Why a model cannot be opened or written.
 #[derive(Debug, Error)]
 pub enum HubError {
     /// Neither a path nor a name.
-    #[error("no file, folder or model is called {model:?}{}", did_you_mean(near))]
+    #[error("no file, folder or model is called {model:?}{}", did_you_mean(model, near, *pull))]
     NotFound {
         /// What was asked for.
         model: String,
         /// Names and files that it may have meant.
         near: Vec<String>,
+        /// Whether it may be a repository that can be pulled.
+        pull: bool,
     },
     /// A built-in model whose file was not there when the program was built.
     #[error(
@@ -139,6 +143,12 @@ pub enum HubError {
         /// What the system says.
         source: io::Error,
     },
+    /// A repository, or the way to it.
+    #[error(transparent)]
+    Pull(#[from] PullError),
+    /// The store of pulled models.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// More bytes than the disk has room for.
     #[error(
         "{}: needs {:.1} MB, only {:.1} MB are free on its disk",
@@ -163,7 +173,10 @@ fn list(items: &[impl Display]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn did_you_mean(near: &[String]) -> String {
+fn did_you_mean(model: &str, near: &[String], pull: bool) -> String {
+    if pull {
+        return format!("; puna pull {model} fetches it, if it is a repository");
+    }
     if near.is_empty() {
         return format!("; built in: {}", list(crate::built_in_names()));
     }

@@ -1,6 +1,6 @@
-//! Opens any MODEL, whatever its form, with its tokenizer and chat template; writes models.
+//! Opens any MODEL, whatever its form, with its tokenizer and chat template; writes models; fetches them.
 //!
-//! A MODEL is a file, a folder, or one of the [`built_in_names`]. Its tokenizer is looked for in the model file,
+//! A MODEL is a file, a folder, one of the [`built_in_names`], or the name of a model in the [`store`]. Its tokenizer is looked for in the model file,
 //! beside it, and in the folder above (where Meta's download puts it).
 #![forbid(unsafe_code)]
 
@@ -10,9 +10,12 @@ pub mod convert;
 pub mod disk;
 mod error;
 mod importance;
+pub mod licence;
 mod near;
 mod open;
+pub mod pull;
 pub mod quantize;
+pub mod store;
 pub mod synth;
 mod tokenizer;
 
@@ -20,5 +23,6 @@ pub use built_in::built_in_names;
 pub use check::{Finding, check_weights};
 pub use error::HubError;
 pub use importance::importance;
+pub use licence::licence_of;
 pub use near::near_matches;
 pub use open::{OpenOptions, Opened, open, open_checkpoint, open_tokenizer};

@@ -8,7 +8,12 @@ use puna_tokenizer::Tokenizer;
 use puna_tokenizer::chat::ChatTemplate;
 
 use crate::built_in::{self, BuiltIn};
+use crate::pull::Reference;
+use crate::store::{Manifest, Store, StoreError};
 use crate::{HubError, near_matches, tokenizer};
+
+/// Most names that an unknown one is met with.
+const MAX_NEAR: usize = 3;
 
 /// How to open a model.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +22,8 @@ pub struct OpenOptions {
     pub tokenizer: Option<PathBuf>,
     /// Whether the embedding may have more rows than the tokenizer has pieces, as some networks are padded.
     pub padded: bool,
+    /// Where pulled models lie; without it, they are not known by name.
+    pub store: Option<Store>,
 }
 
 /// A model that is ready to run. No tensor has been read yet.
@@ -37,12 +44,12 @@ pub struct Opened {
     pub stop_ids: Vec<u32>,
 }
 
-/// Opens a model: `model` is a file, a folder or a built-in name.
+/// Opens a model: `model` is a file, a folder, a built-in name or that of a pulled model.
 ///
 /// # Errors
 /// No such model, files that cannot be used, no tokenizer, or one that does not fit the vocabulary.
 pub fn open(model: &str, options: &OpenOptions) -> Result<Opened, HubError> {
-    let place = locate(model)?;
+    let place = locate(model, options)?;
     let checkpoint = place.checkpoint()?;
     let found = tokenizer::find(&place, Some(&checkpoint), options)?;
     let vocab_size = checkpoint.source.config().vocab_size;
@@ -86,8 +93,8 @@ fn template(
 ///
 /// # Errors
 /// No such model, or files that cannot be used.
-pub fn open_checkpoint(model: &str) -> Result<Checkpoint, HubError> {
-    locate(model)?.checkpoint()
+pub fn open_checkpoint(model: &str, options: &OpenOptions) -> Result<Checkpoint, HubError> {
+    locate(model, options)?.checkpoint()
 }
 
 /// Opens a model's tokenizer alone, and says where it was found. Besides a model, `model` may be a tokenizer's own file,
@@ -96,7 +103,7 @@ pub fn open_checkpoint(model: &str) -> Result<Checkpoint, HubError> {
 /// # Errors
 /// No such model, or no tokenizer that can be used.
 pub fn open_tokenizer(model: &str, options: &OpenOptions) -> Result<(Tokenizer, String), HubError> {
-    let place = locate(model)?;
+    let place = locate(model, options)?;
     let found = match place.checkpoint() {
         Ok(checkpoint) => tokenizer::find(&place, Some(&checkpoint), options)?,
         // Not a model: if there is a tokenizer all the same, it is what was meant; if not, say why not a model.
@@ -111,6 +118,11 @@ pub fn open_tokenizer(model: &str, options: &OpenOptions) -> Result<(Tokenizer, 
 /// Where a model is.
 pub(crate) enum Place {
     Path(PathBuf),
+    /// In the store; `path` is what to open there.
+    Pulled {
+        path: PathBuf,
+        manifest: Box<Manifest>,
+    },
     BuiltIn(&'static BuiltIn),
 }
 
@@ -118,6 +130,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Place::Path(path) => path.display().fmt(f),
+            Place::Pulled { manifest, .. } => manifest.model.fmt(f),
             Place::BuiltIn(model) => f.write_str(model.name),
         }
     }
@@ -126,19 +139,36 @@ impl fmt::Display for Place {
 impl Place {
     fn checkpoint(&self) -> Result<Checkpoint, HubError> {
         Ok(match self {
-            Place::Path(path) => puna_formats::open(path)?,
+            Place::Path(path) | Place::Pulled { path, .. } => puna_formats::open(path)?,
             Place::BuiltIn(model) => puna_formats::open_bytes(model.name, model.weights()?)?,
         })
     }
 }
 
-fn locate(model: &str) -> Result<Place, HubError> {
+/// Where `model` is: a path that exists, else a built-in name, else a name in the store.
+pub(crate) fn locate(model: &str, options: &OpenOptions) -> Result<Place, HubError> {
     let path = Path::new(model);
     if path.exists() {
         return Ok(Place::Path(path.to_path_buf()));
     }
-    let built_in = built_in::find(model).map(Place::BuiltIn);
-    built_in.ok_or_else(|| HubError::NotFound { model: model.to_owned(), near: near_paths(path) })
+    if let Some(model) = built_in::find(model) {
+        return Ok(Place::BuiltIn(model));
+    }
+    let mut near = near_paths(path);
+    if let Some(store) = &options.store {
+        match store.find(model) {
+            Ok(manifest) => {
+                let path = store.place_of(&manifest);
+                return Ok(Place::Pulled { path, manifest: Box::new(manifest) });
+            }
+            Err(StoreError::Unknown { near: pulled, .. }) => near = [pulled, near].concat(),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    near.truncate(MAX_NEAR);
+    // What looks like a repository's name can be fetched, unless it looks still more like something that is here.
+    let pull = near.is_empty() && options.store.is_some() && Reference::parse(model).is_ok();
+    Err(HubError::NotFound { model: model.to_owned(), near, pull })
 }
 
 /// Built-in names, and files beside where `missing` should be, that are spelt almost like it.
@@ -157,7 +187,7 @@ fn near_paths(missing: &Path) -> Vec<String> {
     let near_files = near_files.into_iter().map(|name| folder.join(name).display().to_string());
     let typed = missing.to_string_lossy();
     let near_names = near_matches(&typed, built_in::built_in_names().iter().copied());
-    near_names.into_iter().map(str::to_owned).chain(near_files).take(3).collect()
+    near_names.into_iter().map(str::to_owned).chain(near_files).collect()
 }
 
 #[cfg(test)]

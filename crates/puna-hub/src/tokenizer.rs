@@ -41,8 +41,12 @@ pub(crate) fn find(
             let tokenizer = Tokenizer::from_sentencepiece(model.tokenizer()?);
             found(tokenizer, model.name.to_owned())
         }
-        Place::Path(path) if checkpoint.is_none() && path.is_file() => read(path, None),
-        Place::Path(path) => {
+        Place::Path(path) | Place::Pulled { path, .. }
+            if checkpoint.is_none() && path.is_file() =>
+        {
+            read(path, None)
+        }
+        Place::Path(path) | Place::Pulled { path, .. } => {
             let json_first = checkpoint.is_some_and(|c| c.form == Form::HuggingFace);
             let looked = candidates(path, json_first);
             match looked.iter().find(|file| file.is_file()) {

@@ -1,10 +1,12 @@
-//! Test helpers: where test data lies, golden arrays, and error bounds that are derived, not guessed.
+//! Test helpers: where test data lies, golden arrays, a hub that fails on demand, and error bounds that are derived, not
+//! guessed.
 //!
 //! Only ever a dev-dependency. The golden-file reader is written apart from `puna-formats` on
 //! purpose: a test of that crate must not be read through the code it tests.
 
 mod bounds;
 mod golden;
+pub mod hub_server;
 mod paths;
 mod tiny;
 

@@ -7,8 +7,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use puna_core::KvType;
 
 use crate::commands::{
-    bench, chat, completions, convert, generate, imatrix, inspect, perplexity, quantize, synth,
-    tokenize,
+    bench, chat, completions, convert, generate, imatrix, inspect, list, perplexity, pull,
+    quantize, rm, synth, tokenize,
 };
 
 /// Run Llama 2 from any published form of its weights
@@ -31,15 +31,19 @@ pub(crate) enum Command {
     Quantize(quantize::QuantizeArgs),
     Imatrix(imatrix::ImatrixArgs),
     Perplexity(perplexity::PerplexityArgs),
+    Pull(pull::PullArgs),
+    List(list::ListArgs),
+    Rm(rm::RmArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
 
 /// Which subcommands the short help lists together.
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     ("Text", &["generate", "chat"]),
     ("Models", &["inspect", "tokenize", "convert", "quantize", "synth"]),
     ("Quality", &["imatrix", "perplexity"]),
+    ("Store", &["pull", "list", "rm"]),
     ("Machine and shell", &["bench", "completions"]),
 ];
 

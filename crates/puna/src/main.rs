@@ -27,8 +27,8 @@ use clap::FromArgMatches;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    bench, chat, completions, convert, generate, imatrix, inspect, perplexity, quantize, synth,
-    tokenize,
+    bench, chat, completions, convert, generate, imatrix, inspect, list, perplexity, pull,
+    quantize, rm, synth, tokenize,
 };
 
 fn main() -> ExitCode {
@@ -44,6 +44,9 @@ fn main() -> ExitCode {
         Command::Quantize(args) => quantize::run(args),
         Command::Imatrix(args) => imatrix::run(args),
         Command::Perplexity(args) => perplexity::run(args),
+        Command::Pull(args) => pull::run(args),
+        Command::List(args) => list::run(args),
+        Command::Rm(args) => rm::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => completions::run(args),
     })

@@ -12,7 +12,7 @@ use puna_kernels::Cpu;
 use crate::args::{ThreadsArg, count, kv_type};
 use crate::failure::{Interrupted, Usage};
 use crate::interrupt::Interrupt;
-use crate::progress;
+use crate::{environment, progress};
 
 /// Tokens of a window unless another number is asked for.
 const DEFAULT_CTX: usize = 512;
@@ -37,7 +37,8 @@ pub(crate) struct MeasuringArgs {
 impl MeasuringArgs {
     /// Opens a model with its tokenizer.
     pub(crate) fn open(&self, model: &str) -> anyhow::Result<Opened> {
-        let options = OpenOptions { tokenizer: self.tokenizer.clone(), padded: true };
+        let options = environment::open_options(self.tokenizer.as_ref());
+        let options = OpenOptions { padded: true, ..options };
         Ok(puna_hub::open(model, &options)?)
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use puna_core::{KvType, ModelConfig, TensorSource};
 use puna_engine::{Engine, EngineConfig, Event, FinishReason, Logprobs, Request, Usage};
-use puna_hub::{OpenOptions, Opened};
+use puna_hub::Opened;
 use puna_kernels::Cpu;
 use puna_model::{KvCache, MemoryPlan, Model, ModelError, Runner};
 use puna_tokenizer::Tokenizer;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::args::ModelArgs;
 use crate::interrupt::Interrupt;
 use crate::progress::Watched;
-use crate::{memory, system, units};
+use crate::{environment, memory, system, units};
 
 /// Most rows of one forward pass: prompts are taken in pieces of this size.
 pub(crate) const BATCH_TOKENS: usize = 512;
@@ -139,10 +139,7 @@ impl Runtime {
 
 /// Opens a model with its tokenizer as the options say.
 pub(crate) fn open(model: &str, args: &ModelArgs) -> anyhow::Result<Opened> {
-    Ok(puna_hub::open(
-        model,
-        &OpenOptions { tokenizer: args.tokenizer.clone(), ..OpenOptions::default() },
-    )?)
+    Ok(puna_hub::open(model, &environment::open_options(args.tokenizer.as_ref()))?)
 }
 
 /// Loads the network for sequences of `ctx` positions, after checking that it fits into memory.

@@ -62,6 +62,9 @@ fn completions_name_every_command() {
             "quantize",
             "imatrix",
             "perplexity",
+            "pull",
+            "list",
+            "rm",
             "bench",
         ] {
             assert!(run.stdout.contains(command), "{shell}: {command}");
@@ -84,6 +87,9 @@ fn help_is_as_recorded() {
         "quantize",
         "imatrix",
         "perplexity",
+        "pull",
+        "list",
+        "rm",
         "bench",
         "completions",
     ];

@@ -16,7 +16,7 @@ use puna_kernels::Cpu;
 use crate::args::ThreadsArg;
 use crate::failure::{Interrupted, Usage};
 use crate::interrupt::Interrupt;
-use crate::{progress, units};
+use crate::{environment, progress, units};
 
 /// Bytes of one safetensors file unless told otherwise; `transformers` cuts there too.
 const SHARD_BYTES: u64 = 5_000_000_000;
@@ -81,7 +81,8 @@ fn size() -> impl TypedValueParser<Value = u64> {
 pub(crate) fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     let started = Instant::now();
     let target = target(args)?;
-    let options = OpenOptions { tokenizer: args.tokenizer.clone(), padded: true };
+    let options = environment::open_options(args.tokenizer.as_ref());
+    let options = OpenOptions { padded: true, ..options };
     let source = puna_hub::open(&args.model, &options)?;
     let cpu = Cpu::new(args.threads.n_threads()).context("PUNA_ISA")?;
     let job = Conversion::new(&source, target, args.dtype, &cpu)?;

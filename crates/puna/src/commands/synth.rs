@@ -7,12 +7,12 @@ use anyhow::bail;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use puna_core::DType;
+use puna_hub::HubError;
 use puna_hub::synth::{Shape, Synth};
-use puna_hub::{HubError, OpenOptions};
 
 use crate::failure::Interrupted;
 use crate::interrupt::Interrupt;
-use crate::{progress, units};
+use crate::{environment, progress, units};
 
 /// Write a random-weight model, for benchmarks and tests
 #[derive(Args)]
@@ -50,7 +50,7 @@ fn dtype() -> impl TypedValueParser<Value = DType> {
 pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
     let started = Instant::now();
     let tokenizer = match &args.tokenizer {
-        Some(model) => Some(puna_hub::open_tokenizer(model, &OpenOptions::default())?.0),
+        Some(model) => Some(puna_hub::open_tokenizer(model, &environment::open_options(None))?.0),
         None => None,
     };
     let job = Synth::new(args.shape, args.dtype, tokenizer.as_ref(), args.seed);

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use puna_hub::OpenOptions;
 use puna_tokenizer::Tokenizer;
 use serde_json::json;
 
 use crate::args::{ModelArgs, ThreadsArg};
+use crate::environment;
 use crate::failure::Usage;
 
 /// Turn text into token ids, or ids into text
@@ -76,8 +76,7 @@ pub(crate) fn run(args: &TokenizeArgs) -> anyhow::Result<()> {
 }
 
 fn open(args: &TokenizeArgs) -> anyhow::Result<Tokenizer> {
-    let options =
-        OpenOptions { tokenizer: args.options.tokenizer.clone(), ..OpenOptions::default() };
+    let options = environment::open_options(args.options.tokenizer.as_ref());
     let model = match (&args.model, &args.options.tokenizer) {
         (Some(model), _) => model.clone(),
         // The tokenizer's own file stands for the model.

@@ -22,7 +22,12 @@ pub fn puna(args: &[&str]) -> Command {
 
 /// Runs to the end without input.
 pub fn run(args: &[&str]) -> Run {
-    finish(args, puna(args).output().expect("the program starts"))
+    run_command(args, puna(args))
+}
+
+/// Runs `command`, which is the program with `args`, to the end.
+pub fn run_command(args: &[&str], mut command: Command) -> Run {
+    finish(args, command.output().expect("the program starts"))
 }
 
 /// Runs to the end with `input` on stdin.

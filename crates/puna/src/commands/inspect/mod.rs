@@ -8,14 +8,14 @@ use anyhow::bail;
 use clap::Args;
 use puna_core::{TensorSource, WeightId};
 use puna_formats::Checkpoint;
-use puna_hub::{Finding, HubError, OpenOptions, check_weights, open_checkpoint, open_tokenizer};
+use puna_hub::{Finding, HubError, check_weights, licence_of, open_checkpoint, open_tokenizer};
 use puna_model::MemoryPlan;
 
 use crate::args::{ModelArgs, ThreadsArg};
 use crate::failure::Interrupted;
 use crate::interrupt::Interrupt;
-use crate::progress;
 use crate::runtime::BATCH_TOKENS;
+use crate::{environment, progress};
 use report::Report;
 
 /// Tell what a model is, its parameters, types and memory needed
@@ -42,9 +42,9 @@ pub(crate) struct InspectArgs {
 
 /// Reads the files' descriptions, and the weights only for `--check`.
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
-    let checkpoint = open_checkpoint(&args.model)?;
-    let options =
-        OpenOptions { tokenizer: args.options.tokenizer.clone(), ..OpenOptions::default() };
+    let options = environment::open_options(args.options.tokenizer.as_ref());
+    let checkpoint = open_checkpoint(&args.model, &options)?;
+    let licence = licence_of(&args.model, &checkpoint, &options)?;
     let tokenizer = open_tokenizer(&args.model, &options);
     if args.options.tokenizer.is_some() {
         // A tokenizer that was asked for must be there; otherwise its absence is a fact to report.
@@ -57,6 +57,7 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
         model: &args.model,
         checkpoint: &checkpoint,
         tokenizer: &tokenizer,
+        licence: licence.as_ref(),
         ctx,
         kv_type: args.options.kv_type,
         plan: MemoryPlan::new(source, args.options.kv_type, ctx, BATCH_TOKENS),

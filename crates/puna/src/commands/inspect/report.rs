@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use puna_core::{DType, KvType, ModelConfig, RopeScaling};
 use puna_formats::{Checkpoint, Form};
+use puna_hub::licence::Licence;
 use puna_hub::quantize::Evidence;
 use puna_hub::{Finding, HubError};
 use puna_model::MemoryPlan;
@@ -19,6 +20,8 @@ pub(super) struct Report<'a> {
     pub(super) model: &'a str,
     pub(super) checkpoint: &'a Checkpoint,
     pub(super) tokenizer: &'a Result<(Tokenizer, String), HubError>,
+    /// `None` if nothing says what it is.
+    pub(super) licence: Option<&'a Licence>,
     pub(super) ctx: usize,
     pub(super) kv_type: KvType,
     pub(super) plan: MemoryPlan,
@@ -65,6 +68,7 @@ impl Report<'_> {
         if let Some(proof) = Evidence::of(self.checkpoint) {
             line("proof", proof_line(proof))?;
         }
+        line("licence", self.licence_line())?;
         line("memory", self.memory_line())?;
         if self.with_tensors {
             self.write_tensors(out)?;
@@ -112,6 +116,17 @@ impl Report<'_> {
                 "not found; give it with --tokenizer FILE".to_owned()
             }
             Err(e) => format!("cannot be read: {e}"),
+        }
+    }
+
+    fn licence_line(&self) -> String {
+        let Some(licence) = self.licence else { return "not stated".to_owned() };
+        let Licence { id, sha256, accepted, source } = licence;
+        let id = id.as_deref().unwrap_or("not named");
+        let sha256 = sha256.as_ref().map(|sum| format!(", SHA-256 {sum}")).unwrap_or_default();
+        match accepted {
+            Some(date) => format!("{id}, accepted {date}{sha256}"),
+            None => format!("{id}, from {source}{sha256}"),
         }
     }
 
@@ -171,6 +186,10 @@ impl Report<'_> {
             "types": types.collect::<serde_json::Map<_, _>>(),
             "tokenizer": tokenizer,
             "chat_template": checkpoint.chat_template,
+            "licence": self.licence.map(|licence| json!({
+                "id": licence.id, "sha256": licence.sha256, "accepted": licence.accepted,
+                "source": licence.source,
+            })),
             "memory": {
                 "ctx": self.ctx, "kv_type": self.kv_type.name(),
                 "weights_mapped": self.plan.mapped, "weights_copied": self.plan.copied,

@@ -1,0 +1,292 @@
+//! Licences of models: what a repository states, what was accepted and when, what a model's files say.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use puna_formats::Checkpoint;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::open::{Place, locate};
+use crate::pull::{Reference, StatedLicence};
+use crate::store::{Store, StoreError, hex, now};
+use crate::{HubError, OpenOptions};
+
+/// Largest licence text that is read.
+pub const MAX_TEXT_BYTES: u64 = 1 << 20;
+
+/// Words by which the Llama 2 Community License Agreement is known.
+const LLAMA2_TITLE: &str = "llama 2 community license agreement";
+
+/// Terms of the Llama 2 licence that are unlike those of usual licences, in our words; the text itself decides.
+pub const LLAMA2_SPECIAL_TERMS: [&str; 4] = [
+    "Section 2: whoever had more than 700 million monthly active users in the month before Llama 2 was released must \
+     ask Meta for a licence of their own, and has no rights until Meta grants it.",
+    "Section 1.b.v: neither Llama 2 nor what it writes may be used to improve another large language model, except \
+     Llama 2 and what is derived from it.",
+    "Section 1.b.iii: copies carry a notice file with the attribution that the licence words.",
+    "Section 1.b.iv: the Acceptable Use Policy is part of the licence: https://ai.meta.com/llama/use-policy",
+];
+
+/// The terms a repository puts its model under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// What its card states.
+    pub stated: StatedLicence,
+    /// Its licence, notice and policy files.
+    pub papers: Vec<Paper>,
+}
+
+/// A file about what may be done with a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paper {
+    /// Its path in the repository.
+    pub path: String,
+    /// SHA-256 of its bytes.
+    pub sha256: String,
+    /// Its text, with line ends and tabs as the only control characters, so that it can be shown.
+    pub text: String,
+}
+
+/// A licence that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acceptance {
+    /// Its identifier, where one was stated.
+    pub id: Option<String>,
+    /// [`Terms::sha256`] of what was accepted.
+    pub sha256: String,
+    /// When, UTC.
+    pub accepted: String,
+}
+
+/// The record of an acceptance.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    repository: String,
+    licence: Acceptance,
+    /// Path and SHA-256 of each file that was shown.
+    papers: Vec<(String, String)>,
+}
+
+impl Terms {
+    /// The licence's identifier: as stated, or as its text is known.
+    pub fn id(&self) -> Option<&str> {
+        let stated = self.stated.id.as_deref().filter(|id| *id != "other");
+        let named = stated.or(self.stated.name.as_deref());
+        named.or_else(|| self.is_llama2().then_some("llama2")).or(self.stated.id.as_deref())
+    }
+
+    /// Whether it is the Llama 2 Community License Agreement.
+    pub fn is_llama2(&self) -> bool {
+        let stated = self.stated.id.as_deref() == Some("llama2");
+        stated || self.papers.iter().any(|paper| is_llama2_text(&paper.text))
+    }
+
+    /// SHA-256 of what is stated and shown: lines `id`, `name` and `link`, then for each paper a line as `sha256sum`
+    /// prints it.
+    pub fn sha256(&self) -> String {
+        let StatedLicence { id, name, link } = &self.stated;
+        let mut text = String::new();
+        for (key, value) in [("id", id), ("name", name), ("link", link)] {
+            text.push_str(&format!("{key} {}\n", value.as_deref().unwrap_or_default()));
+        }
+        for paper in &self.papers {
+            text.push_str(&format!("{}  {}\n", paper.sha256, paper.path));
+        }
+        hex(&Sha256::digest(text))
+    }
+
+    /// When these very terms were accepted for this repository before.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    pub fn accepted(
+        &self,
+        store: &Store,
+        reference: &Reference,
+    ) -> Result<Option<Acceptance>, HubError> {
+        let path = store.licence_path(&reference.org, &reference.name, &self.sha256());
+        let bytes = match fs::read(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            bytes => bytes.map_err(|source| HubError::Io { path: path.clone(), source })?,
+        };
+        let record: Record = serde_json::from_slice(&bytes)
+            .map_err(|e| StoreError::Manifest { path, message: e.to_string() })?;
+        Ok(Some(record.licence).filter(|licence| licence.sha256 == self.sha256()))
+    }
+
+    /// Records that they were accepted now.
+    ///
+    /// # Errors
+    /// A record that cannot be written.
+    pub fn accept(&self, store: &Store, reference: &Reference) -> Result<Acceptance, HubError> {
+        let id = self.id().map(str::to_owned);
+        let licence = Acceptance { id, sha256: self.sha256(), accepted: now() };
+        let papers = self.papers.iter().map(|p| (p.path.clone(), p.sha256.clone())).collect();
+        let record = Record { repository: reference.repository(), licence, papers };
+        let bytes = serde_json::to_vec_pretty(&record).expect("strings are JSON");
+        let sha256 = &record.licence.sha256;
+        store.write(&store.licence_path(&reference.org, &reference.name, sha256), &bytes)?;
+        Ok(record.licence)
+    }
+}
+
+impl Paper {
+    /// Reads a licence file.
+    pub(crate) fn read(path: &Path, name: &str) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        fs::File::open(path)?.take(MAX_TEXT_BYTES).read_to_end(&mut bytes)?;
+        let shown = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
+        let text = String::from_utf8_lossy(&bytes).chars().filter(shown).collect();
+        Ok(Self { path: name.to_owned(), sha256: hex(&Sha256::digest(&bytes)), text })
+    }
+}
+
+/// Whether a file, by its name, says what may be done with a model.
+pub(crate) fn is_licence_file(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["license", "licence", "notice", "use_policy", "copying"]
+        .iter()
+        .any(|start| name.starts_with(start))
+}
+
+/// The licence of a model, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Licence {
+    /// Its identifier.
+    pub id: Option<String>,
+    /// SHA-256 of its text, or of all that was accepted.
+    pub sha256: Option<String>,
+    /// When it was accepted, UTC.
+    pub accepted: Option<String>,
+    /// Where this is known from.
+    pub source: String,
+}
+
+/// The licence of a model: of a pulled one as it was accepted, of others as their files say; `None` if they do not.
+///
+/// # Errors
+/// No such model.
+pub fn licence_of(
+    model: &str,
+    checkpoint: &Checkpoint,
+    options: &OpenOptions,
+) -> Result<Option<Licence>, HubError> {
+    Ok(match locate(model, options)? {
+        Place::Pulled { manifest, .. } => {
+            let Acceptance { id, sha256, accepted } = manifest.licence;
+            let source = "accepted when it was pulled".to_owned();
+            Some(Licence { id, sha256: Some(sha256), accepted: Some(accepted), source })
+        }
+        Place::BuiltIn(_) => {
+            let (id, source) = (Some("MIT".to_owned()), "models/NOTICE".to_owned());
+            Some(Licence { id, sha256: None, accepted: None, source })
+        }
+        Place::Path(path) => in_metadata(checkpoint).or_else(|| beside(&path)),
+    })
+}
+
+/// What the metadata of a GGUF file say.
+fn in_metadata(checkpoint: &Checkpoint) -> Option<Licence> {
+    let key = "general.license";
+    let (_, id) = checkpoint.metadata.iter().find(|(k, v)| k == key && !v.is_empty())?;
+    let (id, source) = (Some(id.trim_matches('"').to_owned()), key.to_owned());
+    Some(Licence { id, sha256: None, accepted: None, source })
+}
+
+/// What the first licence file in the model's folder says.
+fn beside(path: &Path) -> Option<Licence> {
+    let folder = if path.is_dir() { path } else { path.parent()? };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let names =
+        fs::read_dir(folder).ok()?.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+    let is_licence = |name: &String| {
+        let lower = name.to_ascii_lowercase();
+        ["license", "licence"].iter().any(|start| lower.starts_with(start))
+            && folder.join(name).is_file()
+    };
+    let name = names.filter(is_licence).min()?;
+    let paper = Paper::read(&folder.join(&name), &name).ok()?;
+    let id = is_llama2_text(&paper.text).then(|| "llama2".to_owned());
+    let source = folder.join(&name).display().to_string();
+    Some(Licence { id, sha256: Some(paper.sha256), accepted: None, source })
+}
+
+fn is_llama2_text(text: &str) -> bool {
+    let words: Vec<&str> = text.split_whitespace().take(200).collect();
+    words.join(" ").to_ascii_lowercase().contains(LLAMA2_TITLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms(id: Option<&str>, text: &str) -> Terms {
+        let stated = StatedLicence { id: id.map(str::to_owned), ..StatedLicence::default() };
+        let sha256 = hex(&Sha256::digest(text));
+        let paper = Paper { path: "LICENSE".to_owned(), sha256, text: text.to_owned() };
+        Terms { stated, papers: vec![paper] }
+    }
+
+    #[test]
+    fn llama_2_is_known_by_its_card_or_its_text() {
+        let text =
+            "LLAMA 2 COMMUNITY\n LICENSE AGREEMENT\nLlama 2 Version Release Date: July 18, 2023";
+        for (terms, expected) in [
+            (terms(Some("llama2"), ""), Some("llama2")),
+            (terms(None, text), Some("llama2")),
+            (terms(Some("other"), text), Some("llama2")),
+        ] {
+            assert_eq!((terms.is_llama2(), terms.id()), (true, expected));
+        }
+        let mit = terms(Some("mit"), "MIT License");
+        assert_eq!((mit.is_llama2(), mit.id()), (false, Some("mit")));
+        assert_eq!(terms(None, "some text").id(), None);
+    }
+
+    #[test]
+    fn terms_are_accepted_once_and_anew_when_they_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path());
+        let reference = Reference::parse("o/n").unwrap();
+        let first = terms(Some("mit"), "one");
+        assert_eq!(first.accepted(&store, &reference).unwrap(), None);
+        let acceptance = first.accept(&store, &reference).unwrap();
+        assert_eq!(first.accepted(&store, &reference).unwrap(), Some(acceptance));
+        assert_eq!(terms(Some("mit"), "two").accepted(&store, &reference).unwrap(), None);
+        assert_eq!(terms(None, "one").accepted(&store, &reference).unwrap(), None);
+        assert_eq!(first.accepted(&store, &Reference::parse("o/m").unwrap()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_models_own_files_tell_its_licence() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("hf");
+        fs::create_dir(&folder).unwrap();
+        for entry in fs::read_dir(puna_testkit::testdata("models/mha/hf")).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
+        }
+        let options = OpenOptions::default();
+        let licence = |model: &str| {
+            let checkpoint = crate::open_checkpoint(model, &options).unwrap();
+            licence_of(model, &checkpoint, &options).unwrap()
+        };
+        let model = folder.to_str().unwrap();
+        assert_eq!(licence(model), None);
+        fs::write(folder.join("LICENSE.txt"), "LLAMA 2 COMMUNITY LICENSE AGREEMENT").unwrap();
+        let found = licence(model).unwrap();
+        assert_eq!((found.id.as_deref(), found.accepted), (Some("llama2"), None));
+        assert!(found.source.ends_with("LICENSE.txt") && found.sha256.is_some());
+        assert_eq!(licence("stories260K").unwrap().id.as_deref(), Some("MIT"));
+    }
+
+    #[test]
+    fn the_text_that_is_shown_controls_no_terminal() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("LICENSE");
+        fs::write(&path, b"a\x1b[2Jb\r\n\tc\x07\xff").unwrap();
+        assert_eq!(Paper::read(&path, "LICENSE").unwrap().text, "a[2Jb\n\tc\u{fffd}");
+    }
+}

@@ -1,0 +1,6 @@
+#![no_main]
+#[path = "../targets/hub.rs"]
+mod hub;
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    hub::listing(data);
+});
