@@ -259,6 +259,18 @@ impl Token {
     }
 }
 
+impl Token {
+    /// This instruction set, or one that it extends, with vectors of at most eight floats.
+    #[must_use]
+    pub(crate) fn narrow(self) -> Token {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512(_) | Token::Avx512Vnni(_) => Token::Avx2(Avx2(())),
+            narrow => narrow,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ use super::lanes::{Grid, LANES, Lanes, V, inverse, level, select};
 use super::weights::Weights;
 use super::{Encode, pack, search, to_f16, units};
 use crate::blocks::K_BLOCK_LEN;
+use crate::simd::Simd;
 
 /// For two bits.
 const CUTS_2: [(f32, f32); 16] = [
@@ -49,8 +50,8 @@ impl Encode for Q4K {
     const BYTES: usize = 144;
 
     #[inline(always)]
-    fn encode(values: &[f32], weights: Weights, out: &mut [u8]) {
-        let block = encode::<32, 1>(values, weights, 15.0, 63.0, &CUTS_4);
+    fn encode<S: Simd>(simd: S, values: &[f32], weights: Weights, out: &mut [u8]) {
+        let block = encode::<S, 32, 1>(simd, values, weights, 15.0, 63.0, &CUTS_4);
         block.put_head(&mut out[..16]);
         pack::four_bits(&block.levels(), 32, &mut out[16..]);
     }
@@ -63,8 +64,8 @@ impl Encode for Q5K {
     const BYTES: usize = 176;
 
     #[inline(always)]
-    fn encode(values: &[f32], weights: Weights, out: &mut [u8]) {
-        let block = encode::<32, 1>(values, weights, 31.0, 63.0, &CUTS_5);
+    fn encode<S: Simd>(simd: S, values: &[f32], weights: Weights, out: &mut [u8]) {
+        let block = encode::<S, 32, 1>(simd, values, weights, 31.0, 63.0, &CUTS_5);
         block.put_head(&mut out[..16]);
         pack::one_bit(&block.levels(), 4, &mut out[16..48]);
         pack::four_bits(&block.levels(), 32, &mut out[48..]);
@@ -78,8 +79,8 @@ impl Encode for Q2K {
     const BYTES: usize = 84;
 
     #[inline(always)]
-    fn encode(values: &[f32], weights: Weights, out: &mut [u8]) {
-        let block = encode::<16, 2>(values, weights, 3.0, 15.0, &CUTS_2);
+    fn encode<S: Simd>(simd: S, values: &[f32], weights: Weights, out: &mut [u8]) {
+        let block = encode::<S, 16, 2>(simd, values, weights, 3.0, 15.0, &CUTS_2);
         let scales = block.scales.as_flattened().iter().zip(block.minima.as_flattened());
         for (out, (&scale, &minimum)) in out[..16].iter_mut().zip(scales) {
             *out = scale as u8 | (minimum as u8) << 4;
@@ -138,7 +139,8 @@ struct Choice<const N: usize> {
 /// Finds a block for 256 values: each group's own scale and minimum first; then what these are integer
 /// multiples of; then, with what the block will store of that, integers again, and once more from the start.
 #[inline(always)]
-fn encode<const LEN: usize, const N: usize>(
+fn encode<S: Simd, const LEN: usize, const N: usize>(
+    simd: S,
     values: &[f32],
     weights: Weights,
     high: f32,
@@ -151,7 +153,7 @@ fn encode<const LEN: usize, const N: usize>(
     let (mut scales, mut minima) = ([[0.0; LANES]; N], [[0.0; LANES]; N]);
     let (mut curvatures, mut totals) = (scales, scales);
     for (n, lanes) in groups.lanes.iter().enumerate() {
-        let (fit, sum_w) = search::affine::<LEN, true>(lanes, high, cuts, 1);
+        let (fit, sum_w) = search::affine::<S, LEN, true>(simd, lanes, high, cuts, 1);
         (scales[n], curvatures[n]) = (fit.scale, fit.curvature);
         (minima[n], totals[n]) = (fit.offset.map(|offset| -offset), sum_w);
     }
@@ -162,20 +164,19 @@ fn encode<const LEN: usize, const N: usize>(
     let mut choice = Choice { d, m, scales, minima, error: f64::INFINITY };
     let mut best = choice;
     for _ in 0..N_ROUNDS {
-        choice = groups.improve(&choice);
+        choice = groups.improve(simd, &choice);
         if choice.error < best.error {
             best = choice;
         }
-        let Some((d, m)) = groups.solve(&choice) else { break };
+        let Some((d, m)) = groups.solve(simd, &choice) else { break };
         (choice.d, choice.m) = (stored(d), stored(m));
     }
-    Block {
-        d: to_f16(best.d * up),
-        m: to_f16(best.m * up),
-        scales: best.scales,
-        minima: best.minima,
-        levels: std::array::from_fn(|n| groups.lanes[n].levels(&groups.grid(&best, n))),
+    let mut levels = [[[0; LEN]; LANES]; N];
+    for (n, lanes) in groups.lanes.iter().enumerate() {
+        levels[n] = lanes.levels(simd, &groups.grid(&best, n));
     }
+    let (d, m) = (to_f16(best.d * up), to_f16(best.m * up));
+    Block { d, m, scales: best.scales, minima: best.minima, levels }
 }
 
 /// The groups of a block in units of a power of two near its largest value, possibly negative: what values were
@@ -189,8 +190,10 @@ fn load<const LEN: usize, const N: usize>(
     values: &[f32],
     weights: Weights,
 ) -> ([Lanes<LEN>; N], f32, f32) {
-    let mut lanes: [Lanes<LEN>; N] =
-        std::array::from_fn(|n| Lanes::load(&values[n * LANES * LEN..][..LANES * LEN]));
+    let mut lanes = [Lanes::EMPTY; N];
+    for (lanes, values) in lanes.iter_mut().zip(values.chunks_exact(LANES * LEN)) {
+        lanes.load(values);
+    }
     let (mut largest, mut positive, mut negative) = (0.0f32, 0.0f32, 0.0f32);
     for lanes in &lanes {
         let (least, greatest) = lanes.range();
@@ -231,7 +234,7 @@ impl<const LEN: usize, const N: usize> Groups<LEN, N> {
 
     /// For each group the integers, of those around the given ones, that leave the least error.
     #[inline(always)]
-    fn improve(&self, around: &Choice<N>) -> Choice<N> {
+    fn improve<S: Simd>(&self, simd: S, around: &Choice<N>) -> Choice<N> {
         const STEPS: [(f32, f32); 9] = [
             (0.0, 0.0),
             (-1.0, -1.0),
@@ -251,7 +254,7 @@ impl<const LEN: usize, const N: usize> Groups<LEN, N> {
                 tried.scales[n] = around.scales[n].map(|s| level(s + scale_step, 0.0, self.steps));
                 tried.minima[n] =
                     around.minima[n].map(|m| level(m + minimum_step, 0.0, self.steps));
-                let error = lanes.error(&self.grid(&tried, n));
+                let error = lanes.error(simd, &self.grid(&tried, n));
                 let better = std::array::from_fn(|l| error[l] < least[l]);
                 best.scales[n] = select(better, tried.scales[n], best.scales[n]);
                 best.minima[n] = select(better, tried.minima[n], best.minima[n]);
@@ -265,11 +268,11 @@ impl<const LEN: usize, const N: usize> Groups<LEN, N> {
     /// The `d` and `m` that fit best, by least squares, with the integers of `choice` and the levels that follow
     /// from it.
     #[inline(always)]
-    fn solve(&self, choice: &Choice<N>) -> Option<(f32, f32)> {
+    fn solve<S: Simd>(&self, simd: S, choice: &Choice<N>) -> Option<(f32, f32)> {
         let (mut ss, mut sm, mut mm, mut sx, mut mx) = (0.0, 0.0, 0.0, 0.0, 0.0);
         for (n, lanes) in self.lanes.iter().enumerate() {
-            let (sum_w, sum_wx) = lanes.totals();
-            let sums = lanes.sums(&self.grid(choice, n));
+            let (sum_w, sum_wx) = lanes.totals(simd);
+            let sums = lanes.sums(simd, &self.grid(choice, n));
             for l in 0..LANES {
                 let (s, m) = (f64::from(choice.scales[n][l]), f64::from(choice.minima[n][l]));
                 ss += s * s * f64::from(sums.qq[l]);

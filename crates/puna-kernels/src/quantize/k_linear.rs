@@ -6,6 +6,7 @@ use super::lanes::{Grid, LANES, Lanes, V, inverse, level, select};
 use super::weights::Weights;
 use super::{Encode, pack, search, to_f16, units};
 use crate::blocks::K_BLOCK_LEN;
+use crate::simd::Simd;
 
 const LEN: usize = 16;
 /// Times eight groups make a block.
@@ -18,10 +19,10 @@ impl Encode for Q6K {
     const BYTES: usize = 210;
 
     #[inline(always)]
-    fn encode(values: &[f32], weights: Weights, out: &mut [u8]) {
+    fn encode<S: Simd>(simd: S, values: &[f32], weights: Weights, out: &mut [u8]) {
         const PEAKS: [f32; 8] = [-32.0, -31.0, -30.0, -29.0, -28.0, -27.0, -26.0, -25.0];
         const BOUNDS: Bounds = Bounds { q: (-32.0, 31.0), scale: (-128.0, 127.0) };
-        let block = encode(values, weights, BOUNDS, &PEAKS);
+        let block = encode(simd, values, weights, BOUNDS, &PEAKS);
         pack::four_bits(&block.levels, 64, &mut out[..128]);
         pack::two_bits(&block.levels, 4, &mut out[128..192]);
         for (out, &scale) in out[192..208].iter_mut().zip(block.scales.as_flattened()) {
@@ -38,13 +39,13 @@ impl Encode for Q3K {
     const BYTES: usize = 110;
 
     #[inline(always)]
-    fn encode(values: &[f32], weights: Weights, out: &mut [u8]) {
+    fn encode<S: Simd>(simd: S, values: &[f32], weights: Weights, out: &mut [u8]) {
         const PEAKS: [f32; 28] = [
             -4.2, -3.4, -4.5, -3.8, -2.9, -2.1, -4.0, -3.0, -3.1, -3.2, -3.3, -3.5, -3.6, -3.7,
             -3.9, -4.1, -4.3, -4.4, -4.6, -4.7, -4.9, -2.6, -2.3, 2.7, 3.0, 3.3, 3.6, 4.0,
         ];
         const BOUNDS: Bounds = Bounds { q: (-4.0, 3.0), scale: (-32.0, 31.0) };
-        let block = encode(values, weights, BOUNDS, &PEAKS);
+        let block = encode(simd, values, weights, BOUNDS, &PEAKS);
         pack::one_bit(&block.levels, 2, &mut out[..32]);
         pack::two_bits(&block.levels, 0, &mut out[32..96]);
         let scales = std::array::from_fn(|j| (block.scales[j / LANES][j % LANES] + 32.0) as u8);
@@ -85,13 +86,19 @@ struct Choice {
 /// Finds a block for 256 values: each group's own scale first; then what these are integer multiples of; then,
 /// with what the block will store of that, integers again, and once more from the start.
 #[inline(always)]
-fn encode(values: &[f32], weights: Weights, bounds: Bounds, peaks: &[f32]) -> Block {
+fn encode<S: Simd>(
+    simd: S,
+    values: &[f32],
+    weights: Weights,
+    bounds: Bounds,
+    peaks: &[f32],
+) -> Block {
     const N_ROUNDS: usize = 2;
     let (lanes, down, up) = load(values, weights);
     let groups = Groups { lanes, bounds };
     let (mut scales, mut curvatures) = ([[0.0; LANES]; N], [[0.0; LANES]; N]);
     for (n, lanes) in groups.lanes.iter().enumerate() {
-        let fit = search::linear(lanes, bounds.q.0, bounds.q.1, peaks, 0);
+        let fit = search::linear(simd, lanes, bounds.q.0, bounds.q.1, peaks, 0);
         (scales[n], curvatures[n]) = (fit.scale, fit.curvature);
     }
     let stored = |x: f32| to_f16(x * up).to_f32() * down;
@@ -102,14 +109,17 @@ fn encode(values: &[f32], weights: Weights, bounds: Bounds, peaks: &[f32]) -> Bl
     let mut choice = Choice { d, scales, error: f64::INFINITY };
     let mut best = choice;
     for _ in 0..N_ROUNDS {
-        choice = groups.improve(&choice);
+        choice = groups.improve(simd, &choice);
         if choice.error < best.error {
             best = choice;
         }
-        let Some(d) = groups.solve(&choice) else { break };
+        let Some(d) = groups.solve(simd, &choice) else { break };
         choice.d = stored(d);
     }
-    let levels: [_; N] = std::array::from_fn(|n| groups.lanes[n].levels(&groups.grid(&best, n)));
+    let mut levels = [[[0; LEN]; LANES]; N];
+    for (n, lanes) in groups.lanes.iter().enumerate() {
+        levels[n] = lanes.levels(simd, &groups.grid(&best, n));
+    }
     let levels = levels.as_flattened().as_flattened();
     Block {
         d: to_f16(best.d * up),
@@ -122,8 +132,10 @@ fn encode(values: &[f32], weights: Weights, bounds: Bounds, peaks: &[f32]) -> Bl
 /// what brings them back.
 #[inline(always)]
 fn load(values: &[f32], weights: Weights) -> ([Lanes<LEN>; N], f32, f32) {
-    let mut lanes: [Lanes<LEN>; N] =
-        std::array::from_fn(|n| Lanes::load(&values[n * LANES * LEN..][..LANES * LEN]));
+    let mut lanes = [Lanes::EMPTY; N];
+    for (lanes, values) in lanes.iter_mut().zip(values.chunks_exact(LANES * LEN)) {
+        lanes.load(values);
+    }
     let mut largest = 0.0f32;
     for lanes in &lanes {
         let (least, greatest) = lanes.range();
@@ -148,7 +160,7 @@ impl Groups {
 
     /// For each group the scale, of those around the given one, that leaves the least error.
     #[inline(always)]
-    fn improve(&self, around: &Choice) -> Choice {
+    fn improve<S: Simd>(&self, simd: S, around: &Choice) -> Choice {
         let (low, high) = self.bounds.scale;
         let mut best = Choice { error: 0.0, ..*around };
         for (n, lanes) in self.lanes.iter().enumerate() {
@@ -156,7 +168,7 @@ impl Groups {
             for step in [0.0, -1.0, 1.0] {
                 let mut tried = *around;
                 tried.scales[n] = around.scales[n].map(|s| level(s + step, low, high));
-                let error = lanes.error(&self.grid(&tried, n));
+                let error = lanes.error(simd, &self.grid(&tried, n));
                 let better = std::array::from_fn(|l| error[l] < least[l]);
                 best.scales[n] = select(better, tried.scales[n], best.scales[n]);
                 least = select(better, error, least);
@@ -168,10 +180,10 @@ impl Groups {
 
     /// The `d` that fits best, by least squares, with the scales of `choice` and the levels that follow from it.
     #[inline(always)]
-    fn solve(&self, choice: &Choice) -> Option<f32> {
+    fn solve<S: Simd>(&self, simd: S, choice: &Choice) -> Option<f32> {
         let (mut ss, mut sx) = (0.0, 0.0);
         for (n, lanes) in self.lanes.iter().enumerate() {
-            let sums = lanes.sums(&self.grid(choice, n));
+            let sums = lanes.sums(simd, &self.grid(choice, n));
             for l in 0..LANES {
                 let s = f64::from(choice.scales[n][l]);
                 ss += s * s * f64::from(sums.qq[l]);

@@ -6,6 +6,7 @@
 //! product and sum rounded by itself. That is why every instruction set gives the same bytes.
 
 use super::weights::Weights;
+use crate::simd::Simd;
 
 /// Groups side by side.
 pub(super) const LANES: usize = 8;
@@ -14,6 +15,7 @@ pub(super) const LANES: usize = 8;
 pub(super) type V = [f32; LANES];
 
 /// Eight groups of `LEN` elements.
+#[derive(Clone, Copy)]
 pub(super) struct Lanes<const LEN: usize> {
     /// The values; 0 where one is not finite.
     pub(super) x: [V; LEN],
@@ -40,23 +42,22 @@ pub(super) struct Sums {
     pub(super) qx: V,
 }
 
-/// The integer from `low` to `high` that is nearest to `t`; `low` for a NaN.
-///
-/// Adding and subtracting 1.5·2²³ rounds to the nearest integer, ties to even, without an instruction that
-/// not every CPU has. Beyond ±2²² the result is about as large as `t`, and the bounds catch it.
+/// 1.5·2²³: adding and subtracting it rounds to the nearest integer, ties to even, in the same way on every
+/// CPU. Beyond ±2²² the result is about as large as what was rounded.
+const ROUND: f32 = 12_582_912.0;
+
+/// The integer from `low` to `high` that is nearest to `t`.
 #[inline(always)]
 pub(super) fn level(t: f32, low: f32, high: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0;
     let q = (t + ROUND) - ROUND;
-    // Not `clamp`: these are one instruction each.
     let q = if q > low { q } else { low };
     if q < high { q } else { high }
 }
 
-/// `1/x`, and 0 for 0.
+/// `1/x`, and 0 where that would be too large for anything.
 #[inline(always)]
 pub(super) fn inverse(x: f32) -> f32 {
-    if x == 0.0 { 0.0 } else { 1.0 / x }
+    if x.abs() < 1e-30 { 0.0 } else { 1.0 / x }
 }
 
 /// `a` in the lanes where `choose`, else `b`.
@@ -72,16 +73,17 @@ pub(super) fn finite(x: f32) -> f32 {
 }
 
 impl<const LEN: usize> Lanes<LEN> {
-    /// Group `l` from `values[l·LEN..]`, zeros where there are no more, all weights 1.
+    /// Zeros, and all weights 1.
+    pub(super) const EMPTY: Self = Self { x: [[0.0; LANES]; LEN], w: [[1.0; LANES]; LEN] };
+
+    /// Takes group `l` from `values[l·LEN..]`, as many as there are.
     #[inline(always)]
-    pub(super) fn load(values: &[f32]) -> Self {
-        let mut x = [[0.0; LANES]; LEN];
+    pub(super) fn load(&mut self, values: &[f32]) {
         for (l, group) in values.chunks_exact(LEN).enumerate() {
-            for (x, &value) in x.iter_mut().zip(group) {
+            for (x, &value) in self.x.iter_mut().zip(group) {
                 x[l] = finite(value);
             }
         }
-        Self { x, w: [[1.0; LANES]; LEN] }
     }
 
     /// Multiplies each group by a number.
@@ -136,61 +138,110 @@ impl<const LEN: usize> Lanes<LEN> {
 
     /// `Σ w` and `Σ w·x`.
     #[inline(always)]
-    pub(super) fn totals(&self) -> (V, V) {
+    pub(super) fn totals<S: Simd>(&self, simd: S) -> (V, V) {
         let (mut sum_w, mut sum_wx) = ([0.0; LANES], [0.0; LANES]);
-        for (x, w) in self.x.iter().zip(&self.w) {
-            for l in 0..LANES {
-                sum_w[l] += w[l];
-                sum_wx[l] += w[l] * x[l];
+        for lane in (0..LANES).step_by(S::LANES) {
+            let (mut w_total, mut wx_total) = (simd.splat(0.0), simd.splat(0.0));
+            for (x, w) in self.x.iter().zip(&self.w) {
+                let w = simd.load(&w[lane..]);
+                w_total = simd.add(w_total, w);
+                wx_total = simd.add(wx_total, simd.mul(w, simd.load(&x[lane..])));
             }
+            simd.store(w_total, &mut sum_w[lane..]);
+            simd.store(wx_total, &mut sum_wx[lane..]);
         }
         (sum_w, sum_wx)
     }
 
     /// The sums with the nearest levels of `grid`.
     #[inline(always)]
-    pub(super) fn sums(&self, grid: &Grid) -> Sums {
+    pub(super) fn sums<S: Simd>(&self, simd: S, grid: &Grid) -> Sums {
         let inverse = grid.scale.map(inverse);
         let mut sums = Sums { q: [0.0; LANES], qq: [0.0; LANES], qx: [0.0; LANES] };
-        for (x, w) in self.x.iter().zip(&self.w) {
-            for l in 0..LANES {
-                let q = level((x[l] - grid.offset[l]) * inverse[l], grid.low, grid.high);
-                let wq = w[l] * q;
-                sums.q[l] += wq;
-                sums.qq[l] += wq * q;
-                sums.qx[l] += wq * x[l];
+        for lane in (0..LANES).step_by(S::LANES) {
+            let nearest = Nearest::new(simd, grid, &inverse, lane);
+            let (mut q_sum, mut qq_sum, mut qx_sum) =
+                (simd.splat(0.0), simd.splat(0.0), simd.splat(0.0));
+            for (x, w) in self.x.iter().zip(&self.w) {
+                let x = simd.load(&x[lane..]);
+                let q = nearest.level(simd, simd.sub(x, nearest.offset));
+                let wq = simd.mul(simd.load(&w[lane..]), q);
+                q_sum = simd.add(q_sum, wq);
+                qq_sum = simd.add(qq_sum, simd.mul(wq, q));
+                qx_sum = simd.add(qx_sum, simd.mul(wq, x));
             }
+            simd.store(q_sum, &mut sums.q[lane..]);
+            simd.store(qq_sum, &mut sums.qq[lane..]);
+            simd.store(qx_sum, &mut sums.qx[lane..]);
         }
         sums
     }
 
     /// `Σ w·(x − (scale·q + offset))²` with the nearest levels.
     #[inline(always)]
-    pub(super) fn error(&self, grid: &Grid) -> V {
+    pub(super) fn error<S: Simd>(&self, simd: S, grid: &Grid) -> V {
         let inverse = grid.scale.map(inverse);
         let mut error = [0.0; LANES];
-        for (x, w) in self.x.iter().zip(&self.w) {
-            for l in 0..LANES {
-                let shifted = x[l] - grid.offset[l];
-                let q = level(shifted * inverse[l], grid.low, grid.high);
-                let e = shifted - grid.scale[l] * q;
-                error[l] += w[l] * (e * e);
+        for lane in (0..LANES).step_by(S::LANES) {
+            let nearest = Nearest::new(simd, grid, &inverse, lane);
+            let scale = simd.load(&grid.scale[lane..]);
+            let mut sum = simd.splat(0.0);
+            for (x, w) in self.x.iter().zip(&self.w) {
+                let shifted = simd.sub(simd.load(&x[lane..]), nearest.offset);
+                let e = simd.sub(shifted, simd.mul(scale, nearest.level(simd, shifted)));
+                sum = simd.add(sum, simd.mul(simd.load(&w[lane..]), simd.mul(e, e)));
             }
+            simd.store(sum, &mut error[lane..]);
         }
         error
     }
 
     /// The nearest levels of `grid`, counted from its lowest.
     #[inline(always)]
-    pub(super) fn levels(&self, grid: &Grid) -> [[u8; LEN]; LANES] {
+    pub(super) fn levels<S: Simd>(&self, simd: S, grid: &Grid) -> [[u8; LEN]; LANES] {
         let inverse = grid.scale.map(inverse);
         let mut levels = [[0; LEN]; LANES];
-        for (i, x) in self.x.iter().enumerate() {
-            for l in 0..LANES {
-                let q = level((x[l] - grid.offset[l]) * inverse[l], grid.low, grid.high);
-                levels[l][i] = (q - grid.low) as u8;
+        for lane in (0..LANES).step_by(S::LANES) {
+            let nearest = Nearest::new(simd, grid, &inverse, lane);
+            for (i, x) in self.x.iter().enumerate() {
+                let q = nearest.level(simd, simd.sub(simd.load(&x[lane..]), nearest.offset));
+                let mut counted = [0.0; LANES];
+                simd.store(simd.sub(q, nearest.low), &mut counted);
+                for l in 0..S::LANES {
+                    levels[lane + l][i] = counted[l] as u8;
+                }
             }
         }
         levels
+    }
+}
+
+/// A grid in vectors, some of its lanes.
+struct Nearest<S: Simd> {
+    offset: S::F32,
+    inverse: S::F32,
+    low: S::F32,
+    high: S::F32,
+    round: S::F32,
+}
+
+impl<S: Simd> Nearest<S> {
+    #[inline(always)]
+    fn new(simd: S, grid: &Grid, inverse: &V, lane: usize) -> Self {
+        Self {
+            offset: simd.load(&grid.offset[lane..]),
+            inverse: simd.load(&inverse[lane..]),
+            low: simd.splat(grid.low),
+            high: simd.splat(grid.high),
+            round: simd.splat(ROUND),
+        }
+    }
+
+    /// The level nearest to `shifted`, which is finite and has its offset subtracted: [`level`] of it.
+    #[inline(always)]
+    fn level(&self, simd: S, shifted: S::F32) -> S::F32 {
+        let t = simd.mul(shifted, self.inverse);
+        let q = simd.sub(simd.add(t, self.round), self.round);
+        simd.min(self.high, simd.max(self.low, q))
     }
 }

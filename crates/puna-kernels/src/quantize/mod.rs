@@ -54,7 +54,7 @@ pub fn quantize(
     }
     let weights = Weights::new(importance);
     let task_rows = TASK_LEN.div_ceil(cols);
-    let token = cpu.token();
+    let token = cpu.token().narrow();
     cpu.pool().run_chunks(out, task_rows * row_bytes, &|task, out| {
         let first = task * task_rows * cols;
         let values = &values[first..][..out.len() / row_bytes * cols];
@@ -86,7 +86,7 @@ trait Encode {
     const BYTES: usize;
 
     /// Stores up to `LEN` values.
-    fn encode(values: &[f32], weights: Weights, out: &mut [u8]);
+    fn encode<S: Simd>(simd: S, values: &[f32], weights: Weights, out: &mut [u8]);
 }
 
 struct Row<'a, E> {
@@ -106,11 +106,11 @@ impl<E: Encode> Op for Row<'_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
         let weights = self.weights.of_row(self.values);
         let parts = self.values.chunks(E::LEN).zip(self.out.chunks_mut(E::BYTES));
         for (i, (values, out)) in parts.enumerate() {
-            E::encode(values, weights.from(i * E::LEN), out);
+            E::encode(simd, values, weights.from(i * E::LEN), out);
         }
     }
 }

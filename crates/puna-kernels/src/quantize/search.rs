@@ -7,6 +7,7 @@
 //! together leave the least error on normal, Laplace and Student values, the best first.
 
 use super::lanes::{Grid, LANES, Lanes, Sums, V, inverse, level, select};
+use crate::simd::Simd;
 
 const ZERO: V = [0.0; LANES];
 
@@ -74,7 +75,8 @@ impl Fit {
 /// Starts from the scales that put the value of greatest magnitude on each of `peaks`, and takes `n_rounds` from the
 /// best of them. Negative peaks reach further, for there is one more negative level than there are positive ones.
 #[inline(always)]
-pub(super) fn linear<const LEN: usize>(
+pub(super) fn linear<S: Simd, const LEN: usize>(
+    simd: S,
     groups: &Lanes<LEN>,
     low: f32,
     high: f32,
@@ -88,11 +90,13 @@ pub(super) fn linear<const LEN: usize>(
     for peak in peaks {
         let factor = 1.0 / peak;
         let scale = greatest.map(|x| x * factor);
-        best.keep_better(&Fit::linear(&groups.sums(&Grid { scale, offset: ZERO, low, high })));
+        best.keep_better(&Fit::linear(
+            &groups.sums(simd, &Grid { scale, offset: ZERO, low, high }),
+        ));
     }
     for _ in 0..n_rounds {
         let grid = Grid { scale: best.scale, offset: ZERO, low, high };
-        best.keep_better(&Fit::linear(&groups.sums(&grid)));
+        best.keep_better(&Fit::linear(&groups.sums(simd, &grid)));
     }
     best
 }
@@ -103,16 +107,17 @@ pub(super) fn linear<const LEN: usize>(
 /// Starts from the grids that leave out each of `cuts`, parts of a group's range at its lower and upper end,
 /// and takes `n_rounds` from the best of them.
 #[inline(always)]
-pub(super) fn affine<const LEN: usize, const MINIMUM: bool>(
+pub(super) fn affine<S: Simd, const LEN: usize, const MINIMUM: bool>(
+    simd: S,
     groups: &Lanes<LEN>,
     high: f32,
     cuts: &[(f32, f32)],
     n_rounds: usize,
 ) -> (Fit, V) {
-    let (sum_w, sum_wx) = groups.totals();
+    let (sum_w, sum_wx) = groups.totals(simd);
     let mean: V = std::array::from_fn(|l| sum_wx[l] / sum_w[l]);
     // About the mean, sums lose nothing to a large offset.
-    let mut centred = Lanes { x: groups.x, w: groups.w };
+    let mut centred = *groups;
     centred.shift_by(mean);
     let (mut least, greatest) = centred.range();
     if MINIMUM {
@@ -129,12 +134,12 @@ pub(super) fn affine<const LEN: usize, const MINIMUM: bool>(
         let factor = (1.0 - below - above) / high;
         let scale = width.map(|width| width * factor);
         let offset = std::array::from_fn(|l| least[l] + below * width[l]);
-        let sums = centred.sums(&Grid { scale, offset, low: 0.0, high });
+        let sums = centred.sums(simd, &Grid { scale, offset, low: 0.0, high });
         best.keep_better(&Fit::affine::<MINIMUM>(&sums, sum_w, mean));
     }
     for _ in 0..n_rounds {
         let grid = Grid { scale: best.scale, offset: best.offset, low: 0.0, high };
-        best.keep_better(&Fit::affine::<MINIMUM>(&centred.sums(&grid), sum_w, mean));
+        best.keep_better(&Fit::affine::<MINIMUM>(&centred.sums(simd, &grid), sum_w, mean));
     }
     best.offset = std::array::from_fn(|l| best.offset[l] + mean[l]);
     (best, sum_w)
@@ -175,8 +180,13 @@ pub(super) fn common_scale<const N: usize>(x: &[V; N], w: &[V; N], low: f32, hig
 
 /// The scale for `x ≈ scale·q`, `q` from 0 to `high`, after one round from `scale`.
 #[inline(always)]
-pub(super) fn refit<const LEN: usize>(groups: &Lanes<LEN>, scale: V, high: f32) -> V {
-    let sums = groups.sums(&Grid { scale, offset: ZERO, low: 0.0, high });
+pub(super) fn refit<S: Simd, const LEN: usize>(
+    simd: S,
+    groups: &Lanes<LEN>,
+    scale: V,
+    high: f32,
+) -> V {
+    let sums = groups.sums(simd, &Grid { scale, offset: ZERO, low: 0.0, high });
     let fit = Fit::linear(&sums);
     std::array::from_fn(|l| if sums.qq[l] > 0.0 { fit.scale[l] } else { scale[l] })
 }
