@@ -13,6 +13,7 @@ fn main() {
     for (name, file) in [
         ("STORIES_260K", "stories260K.bin"),
         ("STORIES_260K_TOKENIZER", "stories260K.tokenizer.model"),
+        ("STORIES_260K_NOTICE", "NOTICE"),
     ] {
         let path = models.join(file);
         let value = match path.canonicalize() {

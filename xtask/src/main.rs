@@ -17,6 +17,7 @@ usage: cargo xtask COMMAND
   cross       cargo check for Windows, macOS, Android and aarch64 Linux
   neon        run the tests of the numeric crates for aarch64 under qemu
   golden      make testdata anew with the peers from PyPI and compare
+  peers       let the peers from PyPI load and answer with what Puna converts
   bench       run the benchmarks that compare Puna with its peers
 ";
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         ["cross"] => platforms::cross(),
         ["neon"] => platforms::neon(),
         ["golden"] => peers::golden(),
+        ["peers"] => peers::peers(),
         ["bench"] => peers::bench(),
         _ => {
             eprint!("{HELP}");

@@ -30,6 +30,13 @@ pub(crate) fn golden() -> Result<()> {
     execute(Command::new(&python).arg(compare).arg("testdata").arg(copy.join("testdata")))
 }
 
+/// Runs the scripts in which peers judge what the program wrote, on the program as it is now.
+pub(crate) fn peers() -> Result<()> {
+    let python = python()?;
+    execute(Command::new("cargo").args(["build", "--release"]))?;
+    execute(Command::new(&python).arg(root().join(SCRIPTS).join("convert_peers.py")))
+}
+
 /// Runs the scripts of `bench` with their usual arguments, on the program as it is now.
 pub(crate) fn bench() -> Result<()> {
     let python = python()?;

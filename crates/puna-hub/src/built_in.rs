@@ -4,7 +4,7 @@ use puna_core::SharedBytes;
 
 use crate::HubError;
 
-// `const STORIES_260K, STORIES_260K_TOKENIZER: Option<&[u8]>`, written by the build script.
+// `const STORIES_260K, STORIES_260K_TOKENIZER, STORIES_260K_NOTICE: Option<&[u8]>`, written by the build script.
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
 /// A model whose files are part of the program.
@@ -14,12 +14,15 @@ pub(crate) struct BuiltIn {
     weights: (&'static str, Option<&'static [u8]>),
     /// SentencePiece model, likewise.
     tokenizer: (&'static str, Option<&'static [u8]>),
+    /// Its origin and licence, which go where it goes.
+    pub(crate) notice: Option<&'static [u8]>,
 }
 
 const BUILT_IN: [BuiltIn; 1] = [BuiltIn {
     name: "stories260K",
     weights: ("stories260K.bin", STORIES_260K),
     tokenizer: ("stories260K.tokenizer.model", STORIES_260K_TOKENIZER),
+    notice: STORIES_260K_NOTICE,
 }];
 
 /// The names of the models that are part of the program.
@@ -67,7 +70,8 @@ mod tests {
     #[test]
     fn a_model_without_its_files_says_so() {
         assert!(find("stories260K").is_some() && find("stories").is_none());
-        let absent = BuiltIn { name: "x", weights: ("x.bin", None), tokenizer: ("x.model", None) };
+        let (weights, tokenizer) = (("x.bin", None), ("x.model", None));
+        let absent = BuiltIn { name: "x", weights, tokenizer, notice: None };
         let message = absent.weights().unwrap_err().to_string();
         assert!(message.contains("models/x.bin was missing when it was built"), "{message}");
     }

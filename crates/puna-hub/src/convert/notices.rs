@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use puna_formats::Form;
 use puna_formats::gguf::Value;
 
-use crate::{HubError, Opened};
+use crate::{HubError, Opened, built_in};
 
 /// How the names of such files begin, in lower case.
 const PREFIXES: [&str; 6] = ["license", "licence", "copying", "notice", "use_policy", "use-policy"];
@@ -32,12 +32,17 @@ pub(super) fn key(name: &str) -> String {
     format!("{KEY_PREFIX}{name}")
 }
 
-/// The files that go with a model: those beside it, in the folder above for Meta's form, and those inside a GGUF file.
+/// The files that go with a model: those beside it, in the folder above for Meta's form, those inside a GGUF file, and
+/// the built-in model's.
 ///
 /// # Errors
 /// One of them cannot be read.
 pub(super) fn files(source: &Opened) -> Result<Vec<Notice>, HubError> {
     let mut found: Vec<Notice> = embedded(source).collect();
+    if source.checkpoint.files.is_empty() {
+        let notice = built_in::find(&source.name).and_then(|model| model.notice);
+        found.extend(notice.map(|bytes| ("NOTICE".to_owned(), bytes.to_vec())));
+    }
     for folder in folders(source) {
         for path in notices_in(&folder) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
