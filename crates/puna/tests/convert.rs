@@ -126,34 +126,47 @@ fn a_read_only_folder_is_named() {
     assert!(names(&inside).is_empty());
 }
 
-/// A disk of one megabyte, which only root can make.
+/// Small disks, which only root can make: on the first the tensors fit and the rest of the file does not.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_leaves_what_was_there() {
-    use std::process::Command;
-    let folder = tempfile::tempdir().unwrap();
-    let disk = folder.path().join("disk");
-    fs::create_dir(&disk).unwrap();
-    let mount = ["-t", "tmpfs", "-o", "size=1m", "tmpfs", disk.to_str().unwrap()];
-    let mounted = Command::new("mount").args(mount).stderr(Stdio::null()).status();
-    if !mounted.is_ok_and(|status| status.success()) {
-        return skip("a small disk cannot be mounted here");
-    }
-    struct Unmount<'a>(&'a Path);
-    impl Drop for Unmount<'_> {
-        fn drop(&mut self) {
-            let _ = Command::new("umount").arg(self.0).status();
+    for (size, part) in [("1m", "No space left on device"), ("512k", "are free on its disk")] {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(disk) = SmallDisk::mount(&folder.path().join("disk"), size) else {
+            return skip("a small disk cannot be mounted here");
+        };
+        let disk = &disk.0;
+        fs::write(disk.join("a.gguf"), "precious").unwrap();
+        for out in ["a.gguf", "hf"] {
+            let path = disk.join(out);
+            let run = run(&["convert", "stories260K", path.to_str().unwrap(), "--force"]);
+            run.expect(1, &[out, part]);
+            assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+            assert_eq!(names(disk), ["a.gguf"]);
+            assert_eq!(fs::read(disk.join("a.gguf")).unwrap(), b"precious");
         }
     }
-    let _unmount = Unmount(&disk);
-    fs::write(disk.join("a.gguf"), "precious").unwrap();
-    for out in ["a.gguf", "hf"] {
-        let path = disk.join(out);
-        let run = run(&["convert", "stories260K", path.to_str().unwrap(), "--force"]);
-        run.expect(1, &[out]);
-        assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
-        assert_eq!(names(&disk), ["a.gguf"]);
-        assert_eq!(fs::read(disk.join("a.gguf")).unwrap(), b"precious");
+}
+
+/// A file system of a fixed size in memory.
+#[cfg(target_os = "linux")]
+struct SmallDisk(std::path::PathBuf);
+
+#[cfg(target_os = "linux")]
+impl SmallDisk {
+    fn mount(place: &Path, size: &str) -> Option<Self> {
+        fs::create_dir(place).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(place);
+        let mounted = mount.stderr(Stdio::null()).status();
+        mounted.is_ok_and(|status| status.success()).then(|| Self(place.to_owned()))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(&self.0).status();
     }
 }
 

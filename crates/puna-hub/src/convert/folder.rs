@@ -9,7 +9,7 @@ use puna_formats::hf::{self, ConfigExtras};
 use puna_formats::{AtomicFolder, Form, safetensors};
 
 use super::{Conversion, ConvertError, Written, notices};
-use crate::{HubError, Opened};
+use crate::{HubError, Opened, disk};
 
 /// Files of a Hugging Face tokenizer, as they are named.
 const TOKENIZER_FILES: [&str; 7] = [
@@ -33,6 +33,7 @@ pub(super) fn write(
     progress: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Written, HubError> {
     let folder = AtomicFolder::create(path, options.existing, hf::has_weights)?;
+    disk::check_free(path, job.n_bytes())?;
     let mut notes = job.notes.clone();
     // Small files first: what is wrong with them shows before the long work.
     for (name, bytes) in small_files(job, &mut notes)? {

@@ -23,7 +23,7 @@ use metadata::Metadata;
 pub use recode::Importance;
 use recode::Recoder;
 
-use crate::{HubError, Opened};
+use crate::{HubError, Opened, disk};
 
 /// A form that models are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +163,7 @@ impl<'a> Conversion<'a> {
             metadata.set(key, value.clone());
         }
         let tensors = self.named(gguf::name);
+        disk::check_free(path, self.n_bytes())?;
         let mut writer = Writer::with_options(path, &metadata.entries, &tensors, options)?;
         self.recoder(RopeLayout::Interleaved).run(
             &self.tensors,
