@@ -152,6 +152,15 @@ pub(crate) fn number(low: f32, high: f32) -> impl TypedValueParser<Value = f32> 
     })
 }
 
+/// Parses a size in bytes with an optional decimal unit.
+pub(crate) fn size() -> impl TypedValueParser<Value = u64> {
+    StringValueParser::new().try_map(|text| {
+        crate::units::parse_bytes(&text)
+            .filter(|&n| n >= 1000)
+            .ok_or_else(|| "expected a size of 1KB or more, such as 4GB or 500MB".to_owned())
+    })
+}
+
 /// Parses a storage type of keys and values.
 pub(crate) fn kv_type() -> impl TypedValueParser<Value = KvType> {
     PossibleValuesParser::new(KvType::ALL.map(KvType::name)).try_map(|name| name.parse::<KvType>())

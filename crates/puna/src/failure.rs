@@ -5,6 +5,9 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use puna_formats::FormatError;
+use puna_hub::HubError;
+
 /// The user asked for something that cannot be meant; ends the program with 2.
 #[derive(Debug)]
 pub(crate) struct Usage(pub(crate) String);
@@ -66,7 +69,19 @@ fn message(error: &anyhow::Error) -> String {
             message.push_str(&cause);
         }
     }
+    if error.chain().any(is_existing_target) {
+        message.push_str("; --force replaces it");
+    }
     message
+}
+
+/// Whether a command that has `--force` kept what was there.
+fn is_existing_target(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let of_formats = match cause.downcast_ref::<HubError>() {
+        Some(HubError::Format(error)) => Some(error),
+        _ => cause.downcast_ref::<FormatError>(),
+    };
+    matches!(of_formats, Some(FormatError::Exists { .. }))
 }
 
 fn is_closed_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
@@ -77,7 +92,6 @@ fn is_closed_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use anyhow::Context;
-    use puna_hub::HubError;
 
     use super::*;
 

@@ -38,13 +38,16 @@ struct Scratch {
     recoded: Vec<u8>,
 }
 
+/// Takes the next bytes of a tensor.
+type Sink<'a> = &'a mut dyn FnMut(WeightId, &[u8]) -> Result<(), FormatError>;
+
 impl Recoder<'_> {
     /// Hands the bytes of `tensors`, each stored as its type says, to `sink` in order. `progress` gets the bytes handed
     /// on so far and says whether to go on.
     pub(super) fn run(
         &self,
         tensors: &[(WeightId, TensorInfo)],
-        sink: &mut dyn FnMut(WeightId, &[u8]) -> Result<(), FormatError>,
+        sink: Sink<'_>,
         progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<(), HubError> {
         let mut scratch = Scratch::default();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use clap::builder::{PossibleValuesParser, StringValueParser, TypedValueParser};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use puna_core::DType;
 use puna_formats::Existing;
@@ -13,7 +13,7 @@ use puna_hub::convert::{Conversion, Target, Written};
 use puna_hub::{HubError, OpenOptions};
 use puna_kernels::Cpu;
 
-use crate::args::ThreadsArg;
+use crate::args::{ThreadsArg, size};
 use crate::failure::{Interrupted, Usage};
 use crate::interrupt::Interrupt;
 use crate::{environment, progress, units};
@@ -24,8 +24,8 @@ const SHARD_BYTES: u64 = 5_000_000_000;
 /// Write a model in another form: GGUF or a Hugging Face folder
 #[derive(Args)]
 #[command(
-    after_help = "Without --dtype every matrix keeps its type, bit for bit; a Hugging Face folder, which has no quantised\n\
-                  types, gets their exact values as f32. Licence and notice files beside the weights go with them.\n\n\
+    after_help = "Without --dtype every matrix keeps its type, bit for bit; a Hugging Face folder, which has no quantised types, \
+                   gets their exact values as f32. Licence and notice files beside the weights go with them.\n\n\
                   Examples:\n  \
                   puna convert Llama-2-7b/ llama-2-7b.gguf --dtype f16\n  \
                   puna convert llama-2-7b.Q8_0.gguf Llama-2-7b-hf/ --dtype bf16"
@@ -68,15 +68,6 @@ fn float_type() -> impl TypedValueParser<Value = DType> {
     PossibleValuesParser::new(floats.map(DType::name)).try_map(|name| name.parse::<DType>())
 }
 
-/// Parses a size in bytes with an optional decimal unit.
-fn size() -> impl TypedValueParser<Value = u64> {
-    StringValueParser::new().try_map(|text| {
-        units::parse_bytes(&text)
-            .filter(|&n| n >= 1000)
-            .ok_or_else(|| "expected a size of 1KB or more, such as 4GB or 500MB".to_owned())
-    })
-}
-
 /// Writes the model, with a progress bar; Ctrl-C leaves nothing behind.
 pub(crate) fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     let started = Instant::now();
@@ -100,9 +91,6 @@ pub(crate) fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     bar.finish_and_clear();
     match outcome {
         Err(HubError::Stopped) => bail!(Interrupted),
-        Err(HubError::Format(error @ puna_formats::FormatError::Exists { .. })) => {
-            Err(anyhow::Error::from(error).context("--force replaces what is there"))
-        }
         Err(error) => Err(error.into()),
         Ok(written) => {
             report(args, &written, started.elapsed().as_secs_f64());

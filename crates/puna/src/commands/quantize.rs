@@ -17,6 +17,7 @@ use puna_hub::quantize::{Fallback, Mix, NamedImatrix, Proof, Quantization};
 use puna_hub::{HubError, Opened};
 use serde_json::json;
 
+use crate::args::size;
 use crate::failure::Interrupted;
 use crate::interrupt::Interrupt;
 use crate::measuring::{self, MeasuringArgs, read_text, watched};
@@ -52,6 +53,9 @@ pub(crate) struct QuantizeArgs {
     /// Fail, and leave no file, if the mean KL divergence from the parent is above X nats
     #[arg(long, value_name = "X", value_parser = nats(), conflicts_with = "no_proof")]
     max_kl: Option<f64>,
+    /// Split into files of at most SIZE, such as 4GB or 500MB [default: one file]
+    #[arg(long, value_name = "SIZE", value_parser = size())]
+    split_size: Option<u64>,
     /// Replace OUT if it is there
     #[arg(long)]
     force: bool,
@@ -97,7 +101,8 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
     let interrupt = Interrupt::install()?;
     let started = Instant::now();
     let bar = progress::over_bytes("quantising", job.n_bytes());
-    let options = WriteOptions { existing, ..WriteOptions::default() };
+    let max_file_bytes = args.split_size.unwrap_or(u64::MAX);
+    let options = WriteOptions { existing, max_file_bytes };
     let quantized = job.write(&args.out, &options, &mut |written| {
         bar.set_position(written);
         !interrupt.is_set()
