@@ -8,7 +8,8 @@ peer at home in that form, whose logits on the golden prompt must be those of th
   2e-2 for BF16, 5e-2 for quantised ones.
 
 Then the built-in model with its vocabulary goes the same ways; the peers' ids of some strings and their
-greedy text must be Puna's. Run: python testdata/scripts/convert_peers.py [PUNA]
+greedy text must be Puna's. With a folder that holds llama-2-tiny-random.gguf, so must the ids of Llama
+2's own vocabulary. Run: python testdata/scripts/convert_peers.py [PUNA [FOLDER]]
 """
 
 import json
@@ -101,7 +102,7 @@ def transformers_logits(folder, ids):
 
 def open_llama_cpp(path):
     return llama_cpp.Llama(
-        str(path), n_ctx=256, logits_all=True, verbose=False, n_threads=1,
+        str(path), n_ctx=128, logits_all=True, verbose=False, n_threads=1,
         type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32,
     )  # fmt: skip
 
@@ -141,7 +142,7 @@ def check_logits(folder):
 
 
 def check_vocabulary(name, source, folder, extra_spaces_kept):
-    """Ids of the peers for a model with a real vocabulary, its BOS once in front, and greedy text."""
+    """Ids of the peers for a model with a real vocabulary, its BOS once in front. Returns the models and peers."""
     gguf, hf = folder / f"{name}.gguf", folder / name
     puna("convert", source, gguf)
     puna("convert", gguf, hf)
@@ -151,7 +152,7 @@ def check_vocabulary(name, source, folder, extra_spaces_kept):
     for text in STRINGS:
         expected = [int(i) for i in puna("tokenize", "--model", source, "--encode", text).split()]
         assert own.encode(text) == expected, f"{name}, sentencepiece: {text!r}"
-        # Transformers and llama.cpp take the text of control pieces for control pieces where they may.
+        # Transformers takes the text of control pieces for the piece itself.
         if "<s>" not in text:
             found = fast(text)["input_ids"]
             assert found == [1, *expected], f"{name}, transformers: {text!r}: {found}, {expected}"
@@ -159,7 +160,7 @@ def check_vocabulary(name, source, folder, extra_spaces_kept):
             found = peer.tokenize(text.encode(), add_bos=True, special=False)
             assert found == [1, *expected], f"{name}, llama.cpp: {text!r}: {found}, {expected}"
     print(f"{name}: ids of {len(STRINGS)} strings are the same")
-    check_text(name, source, gguf, hf, fast, peer)
+    return gguf, hf, fast, peer
 
 
 def check_text(name, source, gguf, hf, fast, peer):
@@ -187,7 +188,11 @@ def check_text(name, source, gguf, hf, fast, peer):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         check_logits(Path(folder))
-        check_vocabulary("stories260K", "stories260K", Path(folder), extra_spaces_kept=False)
+        made = check_vocabulary("stories260K", "stories260K", Path(folder), extra_spaces_kept=False)
+        check_text("stories260K", "stories260K", *made)
+        if len(sys.argv) > 2:
+            source = Path(sys.argv[2]) / "llama-2-tiny-random.gguf"
+            check_vocabulary("llama-2", source, Path(folder), extra_spaces_kept=True)
 
 
 if __name__ == "__main__":

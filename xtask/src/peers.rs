@@ -34,7 +34,10 @@ pub(crate) fn golden() -> Result<()> {
 pub(crate) fn peers() -> Result<()> {
     let python = python()?;
     execute(Command::new("cargo").args(["build", "--release"]))?;
-    execute(Command::new(&python).arg(root().join(SCRIPTS).join("convert_peers.py")))
+    let program = root().join("target").join("release").join("puna");
+    let script = root().join(SCRIPTS).join("convert_peers.py");
+    let weights = shared_data().map(|data| data.join("weights"));
+    execute(Command::new(&python).arg(script).arg(program).args(weights))
 }
 
 /// Runs the scripts of `bench` with their usual arguments, on the program as it is now.

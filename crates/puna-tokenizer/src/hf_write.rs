@@ -54,15 +54,14 @@ pub(crate) fn config_json(
     add_eos: bool,
     chat_template: Option<&str>,
 ) -> Vec<u8> {
+    // `LlamaTokenizer` would make a tokenizer of its own from the vocabulary alone; version 5 of transformers puts no
+    // space before a text that begins with one. This class takes `tokenizer.json` at its word.
     let mut file = json!({
         "add_bos_token": add_bos,
         "add_eos_token": add_eos,
-        "add_prefix_space": tokenizer.settings().add_dummy_prefix,
         "clean_up_tokenization_spaces": false,
-        "legacy": tokenizer.prefix == Prefix::BySettings,
         "model_max_length": 1e30,
-        "sp_model_kwargs": {},
-        "tokenizer_class": "LlamaTokenizer",
+        "tokenizer_class": "PreTrainedTokenizerFast",
     });
     for (key, name) in special_names(tokenizer) {
         file[key] = json!(name);
