@@ -68,6 +68,10 @@ pub struct Checkpoint {
     pub bos_id: Option<u32>,
     /// Tokens that end a text; 2 where the form has no place to say.
     pub eos_ids: Vec<u32>,
+    /// Whether a text begins with BOS; true for Llama 2 where the files do not say.
+    pub add_bos: Option<bool>,
+    /// Whether a text ends with EOS; false for Llama 2 where the files do not say.
+    pub add_eos: Option<bool>,
     /// Tensors that were left out because a network of this family computes them itself.
     pub ignored: Vec<String>,
 }

@@ -77,6 +77,8 @@ pub(crate) fn open(path: Option<&Path>, file: Arc<DataFile>) -> Result<Checkpoin
         gguf_metadata: Vec::new(),
         bos_id: Some(1),
         eos_ids: vec![2],
+        add_bos: None,
+        add_eos: None,
         ignored: Vec::new(),
     })
 }

@@ -59,7 +59,7 @@ pub fn open(model: &str, options: &OpenOptions) -> Result<Opened, HubError> {
         return Err(HubError::VocabMismatch { tokenizer, n_pieces, model, vocab_size });
     }
     let template = template(model, &checkpoint, &found.tokenizer)?;
-    let wants_bos = checkpoint.vocab.as_ref().and_then(|vocab| vocab.add_bos).unwrap_or(true);
+    let wants_bos = checkpoint.add_bos.unwrap_or(true);
     let bos_id = found.tokenizer.bos_id().filter(|_| wants_bos);
     let mut stop_ids = checkpoint.eos_ids.clone();
     stop_ids.extend(found.tokenizer.eos_id().filter(|id| !checkpoint.eos_ids.contains(id)));
@@ -71,7 +71,7 @@ pub fn open(model: &str, options: &OpenOptions) -> Result<Opened, HubError> {
 impl Opened {
     /// Whether the model's files ask for an EOS after every text.
     pub(crate) fn add_eos(&self) -> bool {
-        self.checkpoint.vocab.as_ref().and_then(|vocab| vocab.add_eos).unwrap_or(false)
+        self.checkpoint.add_eos.unwrap_or(false)
     }
 }
 

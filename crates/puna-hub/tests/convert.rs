@@ -269,6 +269,27 @@ fn a_gguf_file_keeps_its_metadata() {
 }
 
 #[test]
+fn whether_a_text_begins_with_bos_travels() {
+    let bench = Bench::new();
+    let folder = bench.path("llama");
+    copy_folder(&testdata("models/mha/hf"), &folder);
+    let model = tokenizer(272).to_sentencepiece().unwrap();
+    std::fs::write(folder.join("tokenizer.model"), model).unwrap();
+    let config =
+        r#"{"add_bos_token": false, "add_eos_token": true, "chat_template": "{{ messages }}"}"#;
+    std::fs::write(folder.join("tokenizer_config.json"), config).unwrap();
+    let source = puna_hub::open(folder.to_str().unwrap(), &OpenOptions::default()).unwrap();
+    let (gguf, _) = bench.convert(&source, "a.gguf", None);
+    let (back, _) = bench.convert(&gguf, "b", None);
+    for opened in [&source, &gguf, &back] {
+        let checkpoint = &opened.checkpoint;
+        assert_eq!(opened.bos_id, None);
+        assert_eq!((checkpoint.add_bos, checkpoint.add_eos), (Some(false), Some(true)));
+        assert_eq!(checkpoint.chat_template.as_deref(), Some("{{ messages }}"));
+    }
+}
+
+#[test]
 fn notices_travel() {
     let bench = Bench::new();
     let folder = bench.path("llama");

@@ -147,6 +147,8 @@ fn checkpoint(parts: Vec<Part>, files: Vec<PathBuf>) -> Result<Checkpoint, Forma
         files,
         bos_id: vocab.as_ref().and_then(|vocab| vocab.bos_id),
         eos_ids: vocab.iter().filter_map(|vocab| vocab.eos_id).collect(),
+        add_bos: vocab.as_ref().and_then(|vocab| vocab.add_bos),
+        add_eos: vocab.as_ref().and_then(|vocab| vocab.add_eos),
         vocab,
         chat_template,
         metadata,

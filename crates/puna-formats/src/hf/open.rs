@@ -53,6 +53,9 @@ pub(crate) fn open(
     }
     let generation = SmallJson::read(folder, "generation_config.json")?;
     let generation = generation.fields()?;
+    let tokenizer = SmallJson::read(folder, "tokenizer_config.json")?;
+    let tokenizer = tokenizer.fields()?;
+    let flag = |field| tokenizer.as_ref().map_or(Ok(None), |fields| fields.flag(field));
     let ids = |field, default| token_ids([generation.as_ref(), Some(&fields)], field, default);
     Ok(Checkpoint {
         form: Form::HuggingFace,
@@ -63,6 +66,8 @@ pub(crate) fn open(
         gguf_metadata: Vec::new(),
         bos_id: ids("bos_token_id", 1)?.first().copied(),
         eos_ids: ids("eos_token_id", 2)?,
+        add_bos: flag("add_bos_token")?,
+        add_eos: flag("add_eos_token")?,
         ignored,
         source: Arc::new(Weights::new(&config_name, config, tensors, names::name)?),
     })
@@ -117,12 +122,25 @@ fn collect(shards: Vec<Shard>) -> Result<(Collection, Vec<String>), FormatError>
     Ok((tensors, ignored))
 }
 
+/// Bytes that are compared at a time.
+const STRETCH_BYTES: usize = 1 << 24;
+
 /// Drops an output matrix that was saved although it is the embedding; it has to be that indeed.
 fn drop_tied(tensors: &mut Collection) -> Result<(), FormatError> {
     let Some(output) = tensors.remove(WeightId::Output) else { return Ok(()) };
     let same = tensors.get(WeightId::TokEmbeddings).is_some_and(|embeddings| {
         match (&embeddings.bytes, &output.bytes) {
-            (Bytes::View(a), Bytes::View(b)) => embeddings.info == output.info && **a == **b,
+            (Bytes::View(a), Bytes::View(b)) => {
+                // In stretches, so that two large tensors do not stay in memory because of a look at them.
+                let stretches = a.chunks(STRETCH_BYTES).zip(b.chunks(STRETCH_BYTES));
+                embeddings.info == output.info
+                    && stretches.into_iter().all(|(x, y)| {
+                        let same = x == y;
+                        embeddings.file.release(x);
+                        output.file.release(y);
+                        same
+                    })
+            }
             _ => false,
         }
     });

@@ -78,6 +78,8 @@ pub(crate) fn open(folder: &Path) -> Result<Checkpoint, FormatError> {
         gguf_metadata: Vec::new(),
         bos_id: Some(1),
         eos_ids: vec![2],
+        add_bos: None,
+        add_eos: None,
         ignored,
     })
 }
