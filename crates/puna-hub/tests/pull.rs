@@ -38,7 +38,9 @@ impl Bench {
 
     /// With one model file of `n` bytes.
     fn with_model(n: usize) -> Self {
-        Self::new(Repository::new("o/n", &[("m.Q4_0.gguf", &noise(n)), ("README.md", b"card")]))
+        let files: [(&str, &[u8]); 3] =
+            [("m.Q4_0.gguf", &noise(n)), ("README.md", b"card"), ("NOTICE", b"")];
+        Self::new(Repository::new("o/n", &files))
     }
 
     fn pull(

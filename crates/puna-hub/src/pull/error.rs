@@ -107,7 +107,7 @@ pub enum PullError {
         message: String,
     },
     /// A file of another size than the hub said.
-    #[error("{file}: expected {expected} bytes, the server has {found}")]
+    #[error("{file}: expected {expected} bytes, the server says {found:?}")]
     Size {
         /// The file.
         file: String,

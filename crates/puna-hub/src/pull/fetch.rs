@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ureq::Body;
 use ureq::http::{Response, StatusCode, header};
@@ -10,11 +11,14 @@ use ureq::http::{Response, StatusCode, header};
 use super::http::{self, Failure, status_failure};
 use super::{Checksum, Event, Hub, PullError, Reference, RemoteFile, Watch};
 use crate::HubError;
-use crate::store::{LOCK_POLL, Partial, Store, StoreError};
+use crate::store::{Partial, PartialLock, Store, StoreError};
 
 /// After so many bytes it is recorded that they are there: at most this much of each range is fetched twice when the
 /// process is killed.
 const RECORD_BYTES: u64 = 4 << 20;
+
+/// How long to wait before looking again at a lock that another process holds.
+const LOCK_POLL: Duration = Duration::from_millis(100);
 
 /// The name under which a file on its way is kept.
 fn key(file: &RemoteFile) -> String {
@@ -42,18 +46,7 @@ pub(super) fn file(
     watch: Watch<'_>,
 ) -> Result<String, HubError> {
     let key = key(file);
-    let mut told = false;
-    let lock = loop {
-        if let Some(lock) = store.try_lock_partial(&key)? {
-            break lock;
-        }
-        let event = if told { Event::Idle } else { Event::Waiting(&file.path) };
-        told = true;
-        if !watch(event) {
-            return Err(HubError::Stopped);
-        }
-        std::thread::sleep(LOCK_POLL);
-    };
+    let lock = wait_for_lock(store, &key, &file.path, watch)?;
     if let Checksum::Sha256(sha256) = &file.checksum
         && store.has_blob(sha256, file.size)
     {
@@ -86,6 +79,26 @@ pub(super) fn file(
     }
     store.keep(partial, &sums.sha256)?;
     Ok(sums.sha256)
+}
+
+/// The lock on the file with checksum `key`, as soon as no other process has it.
+fn wait_for_lock(
+    store: &Store,
+    key: &str,
+    path: &str,
+    watch: Watch<'_>,
+) -> Result<PartialLock, HubError> {
+    let mut event = Event::Waiting(path);
+    loop {
+        if let Some(lock) = store.try_lock_partial(key)? {
+            return Ok(lock);
+        }
+        if !watch(event) {
+            return Err(HubError::Stopped);
+        }
+        event = Event::Idle;
+        std::thread::sleep(LOCK_POLL);
+    }
 }
 
 /// The fetching of one file.

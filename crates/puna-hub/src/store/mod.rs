@@ -21,7 +21,6 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
 
@@ -33,13 +32,10 @@ pub use name::{DEFAULT_REVISION, ModelName};
 
 pub(crate) use manifest::{check_path, is_hex};
 pub(crate) use name::Typed;
-pub(crate) use partial::{Partial, hex};
+pub(crate) use partial::{Partial, PartialLock, hex};
 
 /// Largest description that is read.
 const MAX_MANIFEST_BYTES: u64 = 1 << 22;
-
-/// How long to wait before looking again at a lock that another process holds.
-pub(crate) const LOCK_POLL: Duration = Duration::from_millis(100);
 
 /// A folder of pulled models. It need not exist until something is put into it.
 #[derive(Clone, Debug)]
