@@ -322,7 +322,7 @@ fn rows_without_a_piece_are_padded_and_told() {
     let path = bench.path("t.model");
     std::fs::write(&path, tokenizer(270).to_sentencepiece().unwrap()).unwrap();
     let model = testdata("models/mha/hf");
-    let options = OpenOptions { tokenizer: Some(path), padded: true };
+    let options = OpenOptions { tokenizer: Some(path), padded: true, ..OpenOptions::default() };
     let source = puna_hub::open(model.to_str().unwrap(), &options).unwrap();
     let (gguf, written) = bench.convert(&source, "a.gguf", None);
     assert!(written.notes.iter().any(|note| note.contains("[PAD270]")), "{:?}", written.notes);
