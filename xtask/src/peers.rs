@@ -35,9 +35,12 @@ pub(crate) fn peers() -> Result<()> {
     let python = python()?;
     execute(Command::new("cargo").args(["build", "--release"]))?;
     let program = root().join("target").join("release").join("puna");
-    let script = root().join(SCRIPTS).join("convert_peers.py");
+    let scripts = root().join(SCRIPTS);
     let weights = shared_data().map(|data| data.join("weights"));
-    execute(Command::new(&python).arg(script).arg(program).args(weights))
+    execute(
+        Command::new(&python).arg(scripts.join("convert_peers.py")).arg(&program).args(weights),
+    )?;
+    execute(Command::new(&python).arg(scripts.join("perplexity_peers.py")).arg(&program))
 }
 
 /// Runs the scripts of `bench` with their usual arguments, on the program as it is now.
