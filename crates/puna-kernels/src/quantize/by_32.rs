@@ -3,39 +3,12 @@
 use half::f16;
 
 use super::lanes::{Grid, LANES, Lanes, V};
+use super::search::Starts;
 use super::weights::Weights;
 use super::{Encode, pack, search, to_f16, units};
 use crate::simd::Simd;
 
 const LEN: usize = 32;
-
-/// For four bits with a minimum.
-const CUTS_4: [(f32, f32); 10] = [
-    (0.01, 0.01),
-    (0.03, -0.01),
-    (-0.01, 0.03),
-    (-0.04, 0.02),
-    (0.02, 0.0),
-    (0.0, 0.02),
-    (0.0, -0.04),
-    (-0.04, 0.0),
-    (-0.04, -0.04),
-    (0.04, 0.04),
-];
-
-/// For five bits with a minimum.
-const CUTS_5: [(f32, f32); 10] = [
-    (0.0, 0.0),
-    (-0.03, 0.0),
-    (0.01, -0.01),
-    (-0.01, 0.01),
-    (-0.03, -0.03),
-    (-0.01, -0.03),
-    (0.01, 0.01),
-    (0.01, -0.04),
-    (0.01, 0.0),
-    (0.0, 0.01),
-];
 
 pub(super) struct Q8_0;
 
@@ -47,7 +20,8 @@ impl Encode for Q8_0 {
     fn encode<S: Simd>(simd: S, values: &[f32], weights: Weights, out: &mut [u8]) {
         const PEAKS: [f32; 9] =
             [-128.0, -127.0, -126.0, -125.0, -124.0, -123.0, -122.0, -121.0, -120.0];
-        let blocks = linear(simd, values, weights, -128.0, 127.0, &PEAKS, 0);
+        let blocks =
+            linear(simd, values, weights, -128.0, 127.0, Starts { peaks: &PEAKS, anchors: &[] }, 0);
         for (l, out) in out.as_chunks_mut::<34>().0.iter_mut().enumerate() {
             out[..2].copy_from_slice(&blocks.d[l].to_le_bytes());
             for (out, q) in out[2..].iter_mut().zip(blocks.levels[l]) {
@@ -69,7 +43,16 @@ impl Encode for Q4_0 {
             -8.2, -7.15, -8.7, -7.85, -9.1, -8.45, -6.8, -6.2, -7.5, -8.0, -7.7, -8.3, -8.8, -7.3,
             -7.0, 7.9, 7.0, 7.4,
         ];
-        let blocks = linear(simd, values, weights, -8.0, 7.0, &PEAKS, 2);
+        const ANCHORS: [f32; 11] = [-8.0, -7.0, -6.0, -5.0, -4.0, -3.0, 3.0, 4.0, 5.0, 6.0, 7.0];
+        let blocks = linear(
+            simd,
+            values,
+            weights,
+            -8.0,
+            7.0,
+            Starts { peaks: &PEAKS, anchors: &ANCHORS },
+            2,
+        );
         for (l, out) in out.as_chunks_mut::<18>().0.iter_mut().enumerate() {
             out[..2].copy_from_slice(&blocks.d[l].to_le_bytes());
             pack::halves(&blocks.levels[l], &mut out[2..]);
@@ -89,7 +72,16 @@ impl Encode for Q5_0 {
             -16.2, -15.15, -13.95, -15.75, -16.65, -14.85, -13.05, -14.4, -16.35, -16.05, -15.3,
             -13.65, -17.1, -12.15, -14.7, -15.6, 15.0, 14.0,
         ];
-        let blocks = linear(simd, values, weights, -16.0, 15.0, &PEAKS, 2);
+        const ANCHORS: [f32; 8] = [-16.0, -15.0, -14.0, -13.0, -12.0, -11.0, 12.0, 13.0];
+        let blocks = linear(
+            simd,
+            values,
+            weights,
+            -16.0,
+            15.0,
+            Starts { peaks: &PEAKS, anchors: &ANCHORS },
+            2,
+        );
         for (l, out) in out.as_chunks_mut::<22>().0.iter_mut().enumerate() {
             out[..2].copy_from_slice(&blocks.d[l].to_le_bytes());
             pack::fifth_bits(&blocks.levels[l], &mut out[2..6]);
@@ -106,7 +98,7 @@ impl Encode for Q4_1 {
 
     #[inline(always)]
     fn encode<S: Simd>(simd: S, values: &[f32], weights: Weights, out: &mut [u8]) {
-        let blocks = affine(simd, values, weights, 15.0, &CUTS_4);
+        let blocks = affine(simd, values, weights, 15.0, &search::CUTS_4);
         for (l, out) in out.as_chunks_mut::<20>().0.iter_mut().enumerate() {
             out[..2].copy_from_slice(&blocks.d[l].to_le_bytes());
             out[2..4].copy_from_slice(&blocks.m[l].to_le_bytes());
@@ -123,7 +115,7 @@ impl Encode for Q5_1 {
 
     #[inline(always)]
     fn encode<S: Simd>(simd: S, values: &[f32], weights: Weights, out: &mut [u8]) {
-        let blocks = affine(simd, values, weights, 31.0, &CUTS_5);
+        let blocks = affine(simd, values, weights, 31.0, &search::CUTS_5);
         for (l, out) in out.as_chunks_mut::<24>().0.iter_mut().enumerate() {
             out[..2].copy_from_slice(&blocks.d[l].to_le_bytes());
             out[2..4].copy_from_slice(&blocks.m[l].to_le_bytes());
@@ -167,11 +159,11 @@ fn linear<S: Simd>(
     weights: Weights,
     low: f32,
     high: f32,
-    peaks: &[f32],
+    starts: Starts,
     n_rounds: usize,
 ) -> Blocks {
     let (blocks, down, up) = load(values, weights);
-    let fit = search::linear(simd, &blocks, low, high, peaks, n_rounds);
+    let fit = search::linear(simd, &blocks, low, high, starts, n_rounds);
     let d = std::array::from_fn(|l| to_f16(fit.scale[l] * up[l]));
     let scale = std::array::from_fn(|l| d[l].to_f32() * down[l]);
     let levels = blocks.levels(simd, &Grid { scale, offset: [0.0; LANES], low, high });

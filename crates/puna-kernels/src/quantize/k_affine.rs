@@ -8,41 +8,6 @@ use super::{Encode, pack, search, to_f16, units};
 use crate::blocks::K_BLOCK_LEN;
 use crate::simd::Simd;
 
-/// For two bits.
-const CUTS_2: [(f32, f32); 16] = [
-    (0.1, 0.1),
-    (0.0, 0.15),
-    (0.15, 0.0),
-    (0.025, 0.0),
-    (0.1, 0.2),
-    (0.2, 0.1),
-    (-0.1, 0.075),
-    (0.1, -0.1),
-    (-0.025, 0.2),
-    (0.225, -0.1),
-    (0.125, 0.05),
-    (0.0, 0.025),
-    (0.05, 0.1),
-    (0.0, 0.0),
-    (0.05, 0.05),
-    (0.175, 0.15),
-];
-
-/// For four bits.
-const CUTS_4: [(f32, f32); 6] =
-    [(0.01, 0.01), (0.03, -0.01), (-0.01, 0.03), (-0.04, 0.02), (0.02, 0.0), (0.0, 0.02)];
-
-/// For five bits.
-const CUTS_5: [(f32, f32); 7] = [
-    (0.0, 0.0),
-    (-0.03, 0.0),
-    (0.01, -0.01),
-    (-0.01, 0.01),
-    (-0.03, -0.03),
-    (0.01, 0.01),
-    (0.0, -0.03),
-];
-
 pub(super) struct Q4K;
 
 impl Encode for Q4K {
@@ -51,7 +16,7 @@ impl Encode for Q4K {
 
     #[inline(always)]
     fn encode<S: Simd>(simd: S, values: &[f32], weights: Weights, out: &mut [u8]) {
-        let block = encode::<S, 32, 1>(simd, values, weights, 15.0, 63.0, &CUTS_4);
+        let block = encode::<S, 32, 1>(simd, values, weights, 15.0, 63.0, &search::CUTS_4);
         block.put_head(&mut out[..16]);
         pack::four_bits(&block.levels(), 32, &mut out[16..]);
     }
@@ -65,7 +30,7 @@ impl Encode for Q5K {
 
     #[inline(always)]
     fn encode<S: Simd>(simd: S, values: &[f32], weights: Weights, out: &mut [u8]) {
-        let block = encode::<S, 32, 1>(simd, values, weights, 31.0, 63.0, &CUTS_5);
+        let block = encode::<S, 32, 1>(simd, values, weights, 31.0, 63.0, &search::CUTS_5);
         block.put_head(&mut out[..16]);
         pack::one_bit(&block.levels(), 4, &mut out[16..48]);
         pack::four_bits(&block.levels(), 32, &mut out[48..]);
@@ -80,7 +45,7 @@ impl Encode for Q2K {
 
     #[inline(always)]
     fn encode<S: Simd>(simd: S, values: &[f32], weights: Weights, out: &mut [u8]) {
-        let block = encode::<S, 16, 2>(simd, values, weights, 3.0, 15.0, &CUTS_2);
+        let block = encode::<S, 16, 2>(simd, values, weights, 3.0, 15.0, &search::CUTS_2);
         let scales = block.scales.as_flattened().iter().zip(block.minima.as_flattened());
         for (out, (&scale, &minimum)) in out[..16].iter_mut().zip(scales) {
             *out = scale as u8 | (minimum as u8) << 4;
@@ -117,6 +82,9 @@ impl<const LEN: usize, const N: usize> Block<LEN, N> {
     }
 }
 
+/// How many cuts are tried when all weights are equal.
+const N_CUTS: usize = 7;
+
 /// The groups of a block, and what their integers may be.
 struct Groups<const LEN: usize, const N: usize> {
     lanes: [Lanes<LEN>; N],
@@ -148,12 +116,15 @@ fn encode<S: Simd, const LEN: usize, const N: usize>(
     cuts: &[(f32, f32)],
 ) -> Block<LEN, N> {
     const N_ROUNDS: usize = 2;
+    // Where weights differ, the best grid is further from those that fit when they are equal.
+    let (cuts, n_refits) =
+        if weights.columns().is_some() { (cuts, 3) } else { (&cuts[..N_CUTS], 1) };
     let (lanes, down, up) = load(values, weights);
     let groups = Groups { lanes, high, steps };
     let (mut scales, mut minima) = ([[0.0; LANES]; N], [[0.0; LANES]; N]);
     let (mut curvatures, mut totals) = (scales, scales);
     for (n, lanes) in groups.lanes.iter().enumerate() {
-        let (fit, sum_w) = search::affine::<S, LEN, true>(simd, lanes, high, cuts, 1);
+        let (fit, sum_w) = search::affine::<S, LEN, true>(simd, lanes, high, cuts, n_refits);
         (scales[n], curvatures[n]) = (fit.scale, fit.curvature);
         (minima[n], totals[n]) = (fit.offset.map(|offset| -offset), sum_w);
     }

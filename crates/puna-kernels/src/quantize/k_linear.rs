@@ -3,6 +3,7 @@
 use half::f16;
 
 use super::lanes::{Grid, LANES, Lanes, V, inverse, level, select};
+use super::search::Starts;
 use super::weights::Weights;
 use super::{Encode, pack, search, to_f16, units};
 use crate::blocks::K_BLOCK_LEN;
@@ -22,7 +23,7 @@ impl Encode for Q6K {
     fn encode<S: Simd>(simd: S, values: &[f32], weights: Weights, out: &mut [u8]) {
         const PEAKS: [f32; 8] = [-32.0, -31.0, -30.0, -29.0, -28.0, -27.0, -26.0, -25.0];
         const BOUNDS: Bounds = Bounds { q: (-32.0, 31.0), scale: (-128.0, 127.0) };
-        let block = encode(simd, values, weights, BOUNDS, &PEAKS);
+        let block = encode(simd, values, weights, BOUNDS, Starts { peaks: &PEAKS, anchors: &[] });
         pack::four_bits(&block.levels, 64, &mut out[..128]);
         pack::two_bits(&block.levels, 4, &mut out[128..192]);
         for (out, &scale) in out[192..208].iter_mut().zip(block.scales.as_flattened()) {
@@ -44,8 +45,10 @@ impl Encode for Q3K {
             -4.2, -3.4, -4.5, -3.8, -2.9, -2.1, -4.0, -3.0, -3.1, -3.2, -3.3, -3.5, -3.6, -3.7,
             -3.9, -4.1, -4.3, -4.4, -4.6, -4.7, -4.9, -2.6, -2.3, 2.7, 3.0, 3.3, 3.6, 4.0,
         ];
+        const ANCHORS: [f32; 7] = [-4.0, -3.0, -2.0, -1.0, 1.0, 2.0, 3.0];
         const BOUNDS: Bounds = Bounds { q: (-4.0, 3.0), scale: (-32.0, 31.0) };
-        let block = encode(simd, values, weights, BOUNDS, &PEAKS);
+        let block =
+            encode(simd, values, weights, BOUNDS, Starts { peaks: &PEAKS, anchors: &ANCHORS });
         pack::one_bit(&block.levels, 2, &mut out[..32]);
         pack::two_bits(&block.levels, 0, &mut out[32..96]);
         let scales = std::array::from_fn(|j| (block.scales[j / LANES][j % LANES] + 32.0) as u8);
@@ -91,14 +94,14 @@ fn encode<S: Simd>(
     values: &[f32],
     weights: Weights,
     bounds: Bounds,
-    peaks: &[f32],
+    starts: Starts,
 ) -> Block {
     const N_ROUNDS: usize = 2;
     let (lanes, down, up) = load(values, weights);
     let groups = Groups { lanes, bounds };
     let (mut scales, mut curvatures) = ([[0.0; LANES]; N], [[0.0; LANES]; N]);
     for (n, lanes) in groups.lanes.iter().enumerate() {
-        let fit = search::linear(simd, lanes, bounds.q.0, bounds.q.1, peaks, 0);
+        let fit = search::linear(simd, lanes, bounds.q.0, bounds.q.1, starts, 0);
         (scales[n], curvatures[n]) = (fit.scale, fit.curvature);
     }
     let stored = |x: f32| to_f16(x * up).to_f32() * down;

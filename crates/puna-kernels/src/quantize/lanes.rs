@@ -136,6 +136,20 @@ impl<const LEN: usize> Lanes<LEN> {
         (least, greatest)
     }
 
+    /// The value of each group whose weighted square is greatest.
+    #[inline(always)]
+    pub(super) fn heaviest(&self) -> V {
+        let (mut heaviest, mut most) = ([0.0; LANES], [-1.0; LANES]);
+        for (x, w) in self.x.iter().zip(&self.w) {
+            for l in 0..LANES {
+                let square = w[l] * (x[l] * x[l]);
+                heaviest[l] = if square > most[l] { x[l] } else { heaviest[l] };
+                most[l] = if square > most[l] { square } else { most[l] };
+            }
+        }
+        heaviest
+    }
+
     /// `Σ w` and `Σ w·x`.
     #[inline(always)]
     pub(super) fn totals<S: Simd>(&self, simd: S) -> (V, V) {

@@ -11,6 +11,70 @@ use crate::simd::Simd;
 
 const ZERO: V = [0.0; LANES];
 
+/// The cuts to start [`affine`] from with two bits.
+pub(super) const CUTS_2: [(f32, f32); 16] = [
+    (0.1, 0.1),
+    (0.0, 0.15),
+    (0.15, 0.0),
+    (0.025, 0.0),
+    (0.1, 0.2),
+    (0.2, 0.1),
+    (-0.1, 0.075),
+    (0.1, -0.1),
+    (-0.025, 0.2),
+    (0.225, -0.1),
+    (0.125, 0.05),
+    (0.0, 0.025),
+    (0.05, 0.1),
+    (0.0, 0.0),
+    (0.05, 0.05),
+    (0.175, 0.15),
+];
+
+/// The same for four bits.
+pub(super) const CUTS_4: [(f32, f32); 20] = [
+    (0.01, 0.01),
+    (0.03, -0.01),
+    (-0.01, 0.03),
+    (-0.04, 0.02),
+    (0.02, 0.0),
+    (0.0, 0.02),
+    (0.0, -0.04),
+    (-0.04, 0.0),
+    (-0.04, -0.04),
+    (0.04, 0.04),
+    (0.0, 0.0),
+    (0.05, 0.0),
+    (0.0, 0.05),
+    (0.03, 0.02),
+    (-0.02, -0.02),
+    (0.02, 0.04),
+    (0.07, 0.02),
+    (0.02, 0.07),
+    (-0.02, 0.05),
+    (0.05, -0.03),
+];
+
+/// The same for five bits.
+pub(super) const CUTS_5: [(f32, f32); 16] = [
+    (0.0, 0.0),
+    (-0.03, 0.0),
+    (0.01, -0.01),
+    (-0.01, 0.01),
+    (-0.03, -0.03),
+    (0.01, 0.01),
+    (0.0, -0.03),
+    (-0.01, -0.03),
+    (0.01, -0.04),
+    (0.01, 0.0),
+    (0.0, 0.01),
+    (0.02, 0.0),
+    (0.0, 0.02),
+    (0.02, 0.02),
+    (0.03, -0.02),
+    (-0.02, 0.03),
+];
+
 /// The best fit so far.
 #[derive(Clone, Copy)]
 pub(super) struct Fit {
@@ -70,29 +134,43 @@ impl Fit {
     }
 }
 
-/// The scale for `x ≈ scale·q`, `q` from `low` to `high`.
-///
-/// Starts from the scales that put the value of greatest magnitude on each of `peaks`, and takes `n_rounds` from the
-/// best of them. Negative peaks reach further, for there is one more negative level than there are positive ones.
+/// Scales that [`linear`] starts from.
+#[derive(Clone, Copy)]
+pub(super) struct Starts<'a> {
+    /// Levels for the value of greatest magnitude. Negative ones reach further, for there is one more negative
+    /// level than there are positive ones.
+    pub(super) peaks: &'a [f32],
+    /// Levels for the value that weighs most, which may be another one where importance differs.
+    pub(super) anchors: &'a [f32],
+}
+
+/// The scale for `x ≈ scale·q`, `q` from `low` to `high`: the best of `starts`, and `n_rounds` from there.
 #[inline(always)]
 pub(super) fn linear<S: Simd, const LEN: usize>(
     simd: S,
     groups: &Lanes<LEN>,
     low: f32,
     high: f32,
-    peaks: &[f32],
+    starts: Starts,
     n_rounds: usize,
 ) -> Fit {
     let (least, greatest) = groups.range();
     let greatest =
         std::array::from_fn(|l| if -least[l] > greatest[l] { least[l] } else { greatest[l] });
     let mut best = Fit { scale: ZERO, offset: ZERO, curvature: ZERO, gain: ZERO };
-    for peak in peaks {
+    for peak in starts.peaks {
         let factor = 1.0 / peak;
         let scale = greatest.map(|x| x * factor);
         best.keep_better(&Fit::linear(
             &groups.sums(simd, &Grid { scale, offset: ZERO, low, high }),
         ));
+    }
+    let heaviest = groups.heaviest();
+    for anchor in starts.anchors {
+        let factor = 1.0 / anchor;
+        let scale = heaviest.map(|x| x * factor);
+        let grid = Grid { scale, offset: ZERO, low, high };
+        best.keep_better(&Fit::linear(&groups.sums(simd, &grid)));
     }
     for _ in 0..n_rounds {
         let grid = Grid { scale: best.scale, offset: ZERO, low, high };

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 use puna_core::Rng;
+use puna_testkit::{Golden, testdata};
 
 use super::*;
 use crate::testing::{N_THREADS, random};
@@ -66,6 +67,57 @@ fn block(seed: u64, n: usize) -> Vec<f32> {
         _ => {}
     }
     x
+}
+
+/// Root mean square of `x − y`, as the weights ask.
+fn rms(x: &[f32], y: &[f32], weight: impl Fn(usize) -> f64) -> f64 {
+    let (mut sum, mut total) = (0.0, 0.0);
+    for (i, (&x, &y)) in x.iter().zip(y).enumerate() {
+        sum += weight(i) * (f64::from(x) - f64::from(y)).powi(2);
+        total += weight(i);
+    }
+    (sum / total).sqrt()
+}
+
+#[test]
+fn no_type_is_further_off_than_llama_cpps() {
+    let golden = Golden::open(testdata("quantize/golden.safetensors"));
+    let cpu = Cpu::new(1).unwrap();
+    let importance = golden.f32("importance");
+    let cols = importance.len();
+    for dtype in quantised_types() {
+        let theirs = golden.f32(dtype.name());
+        let samples = ["normal", "heavy", "outliers", "offset"];
+        assert_eq!(theirs.len(), 3 * samples.len());
+        for (sample, theirs) in samples.into_iter().zip(theirs.as_chunks::<3>().0) {
+            let x = golden.f32(sample);
+            let stored = |importance| {
+                let mut back = vec![f32::NAN; x.len()];
+                dequantize(dtype, &stored(&cpu, dtype, cols, &x, importance), &mut back);
+                back
+            };
+            let (plain, weighted) = (stored(None), stored(Some(&importance)));
+            let mean_squares: Vec<f64> = x
+                .chunks(cols)
+                .map(|row| squared_error(row, &vec![0.0; cols]) / cols as f64)
+                .collect();
+            let importance = |i: usize| f64::from(importance[i % cols]);
+            let llama_cpps = |i: usize| {
+                importance(i) * (mean_squares[i / cols] + f64::from(x[i]).powi(2)).sqrt()
+            };
+            let ours = [
+                rms(&x, &plain, |_| 1.0),
+                rms(&x, &weighted, importance),
+                rms(&x, &weighted, llama_cpps),
+            ];
+            for (ours, &theirs) in ours.into_iter().zip(theirs) {
+                assert!(
+                    ours <= f64::from(theirs),
+                    "{dtype}, {sample}: {ours}, llama.cpp's {theirs}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
