@@ -89,6 +89,7 @@ fn a_pulled_model_is_used_by_its_name() {
     for name in ["tiny/stories", "stories", "tiny/stories:stories.bin", "Tiny/Stories"] {
         assert_eq!(generate(name), expected, "{name}");
     }
+    world.run(&["generate", "tiny/stories"]).expect(2, &["the prompt is missing: tiny/stories is"]);
     let inspect = world.run(&["inspect", "stories"]);
     assert!(
         inspect.expect(0, &[]).stdout.contains("licence     mit, accepted 20"),

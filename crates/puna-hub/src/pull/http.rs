@@ -1,5 +1,6 @@
 //! Requests to the hub: redirects, the token, and which failures may pass.
 
+use std::io;
 use std::time::Duration;
 
 use ureq::http::{Response, StatusCode, Uri, header};
@@ -187,16 +188,18 @@ pub(super) fn header_text(response: &Response<Body>, name: &str) -> String {
 /// What an error of the connection means, for a request to `url`.
 pub(super) fn failure(url: &str, error: &ureq::Error) -> Failure {
     use ureq::Error as E;
+    let lasting =
+        |message: String| Failure::lasting(PullError::Network { url: url.to_owned(), message });
     match error {
         E::Timeout(_) => Failure::passing(url, "no answer for too long"),
         E::HostNotFound => Failure::passing(url, "no such host, or no network"),
+        // A certificate that does not hold comes as such data.
+        E::Io(e) if e.kind() == io::ErrorKind::InvalidData => lasting(e.to_string()),
         E::Io(e) => Failure::passing(url, e),
         E::ConnectionFailed | E::Protocol(_) | E::BodyStalled | E::ConnectProxyFailed(_) => {
             Failure::passing(url, error)
         }
-        _ => {
-            Failure::lasting(PullError::Network { url: url.to_owned(), message: error.to_string() })
-        }
+        _ => lasting(error.to_string()),
     }
 }
 

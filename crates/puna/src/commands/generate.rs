@@ -9,6 +9,7 @@ use puna_engine::{FinishReason, Logprobs, Request};
 use serde_json::{Value, json};
 
 use crate::args::{ModelArgs, ThreadsArg, count};
+use crate::environment;
 use crate::failure::{Interrupted, Usage};
 use crate::interrupt::Interrupt;
 use crate::runtime::{Answer, Runtime};
@@ -90,7 +91,8 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     if answer.reason == FinishReason::Cancelled { Err(Interrupted.into()) } else { Ok(()) }
 }
 
-/// A single argument is the prompt; but a path alone is more likely a model without a prompt.
+/// A single argument is the prompt; but a path or the name of a pulled model alone is more likely a model without a
+/// prompt.
 fn model_and_prompt<'a>(
     first: Option<&'a str>,
     second: Option<&'a str>,
@@ -105,9 +107,16 @@ fn model_and_prompt<'a>(
         (Some(path), None) if Path::new(path).exists() => {
             bail!(missing(format!(": {path} exists, so it is taken for the model")))
         }
+        (Some(name), None) if is_pulled(name) => {
+            bail!(missing(format!(": {name} is a model that was pulled")))
+        }
         (Some(prompt), None) => Ok((DEFAULT_MODEL, prompt)),
         (None, _) => bail!(missing(String::new())),
     }
+}
+
+fn is_pulled(name: &str) -> bool {
+    environment::store().is_some_and(|store| store.find(name).is_ok())
 }
 
 fn eprint_stats(runtime: &Runtime, answer: &Answer) -> io::Result<()> {
