@@ -33,6 +33,9 @@ TYPES = [
     Type.Q2_K, Type.Q3_K, Type.Q4_K, Type.Q5_K, Type.Q6_K,
 ]  # fmt: skip
 
+# Mixes that store most matrices in a type that is not a mix by itself.
+MIXES = {Type.Q3_K: "q3_k_s", Type.Q4_K: "q4_k_s", Type.Q5_K: "q5_k_s"}
+
 
 def parse_args():
     parser = argparse.ArgumentParser(description="puna quantize beside llama.cpp")
@@ -94,7 +97,7 @@ def write_model(path, values):
 def ours(source, kind, folder, threads):
     """What the values are after `puna quantize`."""
     target = folder / f"{kind.name}.gguf"
-    puna_quantize(source, target, kind.name.lower(), threads)
+    puna_quantize(source, target, MIXES.get(kind, kind.name.lower()), threads)
     (tensor,) = [t for t in gguf.GGUFReader(target).tensors if t.name == "blk.0.ffn_up.weight"]
     assert tensor.tensor_type == kind, f"{kind.name}: stored as {tensor.tensor_type.name}"
     values = gguf.quants.dequantize(np.array(tensor.data), kind)

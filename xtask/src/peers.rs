@@ -56,6 +56,7 @@ pub(crate) fn bench() -> Result<()> {
         )?,
         None => eprintln!("bench/tokenizer.py skipped: shared data not present"),
     }
+    execute(Command::new(&python).arg("bench/quantize.py"))?;
     execute(Command::new(&python).arg("bench/beside_llama_cpp.py"))
 }
 
