@@ -170,7 +170,8 @@ fn an_interrupted_pull_goes_on_where_it_was() {
     assert!(bench.store.list().unwrap().is_empty());
     let unfinished = bench.store.unfinished().unwrap();
     let there = unfinished.freed as usize;
-    assert_eq!(unfinished.n_files, 1);
+    // The empty notice was fetched before the licence was accepted.
+    assert_eq!(unfinished.n_files, 2);
     assert!((6 * RANGE..=13 * RANGE).contains(&there), "{there}");
     bench.n_asked();
     let manifest = bench.ok();
@@ -268,6 +269,23 @@ fn a_file_that_went_missing_is_fetched_again() {
     assert!(!bench.store.is_whole(&manifest));
     let again = bench.ok();
     assert!(bench.store.is_whole(&again));
+}
+
+#[test]
+fn what_a_refused_licence_leaves_can_be_removed() {
+    let bench = Bench::with_model(2 * RANGE);
+    let hub = Hub::new(bench.options.clone()).unwrap();
+    let reference = Reference::parse("o/n").unwrap();
+    let listing = hub.list(&reference, &|_| true).unwrap();
+    let selection = select(&listing, &reference).unwrap();
+    hub.terms(&bench.store, &reference, &listing, &selection, &|_| true).unwrap();
+    assert_eq!(bench.store.unfinished().unwrap().n_files, 1);
+    assert_eq!(bench.store.remove_unfinished().unwrap().n_files, 1);
+    assert_eq!(bench.store.unfinished().unwrap().n_files, 0);
+    // What a whole model has is not touched.
+    let manifest = bench.ok();
+    bench.store.remove_unfinished().unwrap();
+    assert!(bench.store.is_whole(&manifest));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! count of bytes for each range. A count is written after the bytes it counts have reached the disk, so that whatever
 //! ends the process, what is counted is there.
 
+use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -124,17 +125,20 @@ impl Store {
         Ok(())
     }
 
-    /// Files on their way, and their bytes on the disk.
+    /// What interrupted pulls left: files on their way, and whole ones of models that are not whole.
     ///
     /// # Errors
     /// A folder that cannot be read.
     pub fn unfinished(&self) -> Result<Removed, StoreError> {
         let keys = self.partial_keys()?;
-        let freed = keys.iter().map(|key| self.partial_bytes(key)).fold(0, u64::saturating_add);
-        Ok(Removed { freed, n_files: keys.len() })
+        let loose = self.loose_blobs()?;
+        let sizes = keys.iter().map(|key| self.partial_bytes(key));
+        let sizes = sizes.chain(loose.iter().map(|(_, size)| *size));
+        let freed = sizes.fold(0, u64::saturating_add);
+        Ok(Removed { freed, n_files: keys.len() + loose.len() })
     }
 
-    /// Removes them, except those that another process is fetching.
+    /// Removes it, except files that another process is fetching. (One that misses a whole file fetches it again.)
     ///
     /// # Errors
     /// A file that cannot be removed.
@@ -148,7 +152,28 @@ impl Store {
             let _ = fs::remove_file(with_suffix(&path, "ranges"));
             fs::remove_file(&path).map_err(io_error(&path))?;
         }
+        let _lock = self.lock()?;
+        for (path, size) in self.loose_blobs()? {
+            fs::remove_file(&path).map_err(io_error(&path))?;
+            removed.freed = removed.freed.saturating_add(size);
+            removed.n_files += 1;
+        }
         Ok(removed)
+    }
+
+    /// Whole files that no model has, with their sizes.
+    fn loose_blobs(&self) -> Result<Vec<(PathBuf, u64)>, StoreError> {
+        let models = self.list()?;
+        let used: HashSet<PathBuf> =
+            models.iter().flat_map(|m| &m.files).map(|f| self.blob_path(&f.sha256)).collect();
+        let is_blob = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("sha256-"))
+        };
+        let blobs = entries(&self.root.join("blobs"))?.into_iter();
+        let loose = blobs.filter(|path| is_blob(path) && !used.contains(path));
+        // One that is gone by now is not there to be counted.
+        let sized = |path: PathBuf| fs::metadata(&path).ok().map(|meta| (path, meta.len()));
+        Ok(loose.filter_map(sized).collect())
     }
 
     /// The checksums that the files on their way are to have.
