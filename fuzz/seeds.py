@@ -132,6 +132,10 @@ def tokenizer_json():
              "merges": ["a b", "▁ ab"]}
     write = lambda name, file: put("tokenizer_json", name, json.dumps(file, ensure_ascii=False).encode())
     write("prepend", {"added_tokens": added, "normalizer": prepend, "pre_tokenizer": None, "model": model})
+    extra = [{"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
+             for pattern, content in (("^ +| +$", ""), (" {2,}", " "))]
+    short = {"type": "Sequence", "normalizers": extra + prepend["normalizers"]}
+    write("short-spaces", {"added_tokens": added, "normalizer": short, "pre_tokenizer": None, "model": model})
     model["merges"] = [["a", "b"], ["▁", "ab"]]
     added.append({"id": len(texts), "content": "<x>", "special": False, "normalized": False})
     write("metaspace", {"added_tokens": added, "normalizer": None, "pre_tokenizer": metaspace, "model": model})

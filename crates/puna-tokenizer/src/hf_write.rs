@@ -186,7 +186,7 @@ fn decoder(tokenizer: &Tokenizer) -> Value {
 
 /// Every split of every piece into two, best-scored piece first; among those of one score by the ids of the piece, its
 /// left and its right side. That is the order of the published file.
-fn merges(vocab: &Vocab) -> Result<Vec<String>, TokenizerError> {
+fn merges(vocab: &Vocab) -> Result<Vec<Value>, TokenizerError> {
     let mut merges = Vec::new();
     for ((left, right), Merge { rank, piece }) in crate::merge::rules_by_score(vocab) {
         let product = &vocab.pieces[piece as usize];
@@ -202,7 +202,12 @@ fn merges(vocab: &Vocab) -> Result<Vec<String>, TokenizerError> {
             );
             return Err(TokenizerError::BadPiece { id: piece, reason });
         };
-        merges.push(((rank, piece, left, right), format!("{} {}", a.text, b.text)));
+        // A side with a space in it needs the newer spelling.
+        let merge = match a.text.contains(' ') || b.text.contains(' ') {
+            true => json!([a.text, b.text]),
+            false => json!(format!("{} {}", a.text, b.text)),
+        };
+        merges.push(((rank, piece, left, right), merge));
     }
     merges.sort_unstable_by_key(|(order, _)| *order);
     Ok(merges.into_iter().map(|(_, merge)| merge).collect())
