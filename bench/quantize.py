@@ -28,13 +28,12 @@ from gguf import GGMLQuantizationType as Type
 ROOT = Path(__file__).resolve().parent.parent
 PUNA = ROOT / "target" / "release" / "puna"
 N_COLS = 4096
-TYPES = [
-    Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q8_0,
-    Type.Q2_K, Type.Q3_K, Type.Q4_K, Type.Q5_K, Type.Q6_K,
-]  # fmt: skip
-
-# Mixes that store most matrices in a type that is not a mix by itself.
-MIXES = {Type.Q3_K: "q3_k_s", Type.Q4_K: "q4_k_s", Type.Q5_K: "q5_k_s"}
+TOKENIZER = ROOT / "models" / "stories260K.tokenizer.model"
+# The mix in which `up` of the feed-forward network has the type.
+MIXES = {
+    Type.Q4_0: "q4_0", Type.Q4_1: "q4_1", Type.Q5_0: "q5_0", Type.Q5_1: "q5_1", Type.Q8_0: "q8_0",
+    Type.Q2_K: "q2_k", Type.Q3_K: "q3_k_s", Type.Q4_K: "q4_k_s", Type.Q5_K: "q5_k_s", Type.Q6_K: "q6_k",
+}  # fmt: skip
 
 
 def parse_args():
@@ -51,8 +50,8 @@ def run(*command):
     subprocess.run([str(c) for c in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def puna_quantize(source, target, kind, threads):
-    run(PUNA, "quantize", source, target, "--type", kind, "--no-proof", "--threads", threads)
+def puna_quantize(source, target, mix, threads, *options):
+    run(PUNA, "quantize", source, target, "--type", mix, "--no-proof", "--threads", threads, *options)
 
 
 def samples(args):
@@ -75,10 +74,10 @@ def write_model(path, values):
     writer.add_head_count_kv(1)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(128)
-    writer.add_vocab_size(256)
-    writer.add_tensor("token_embd.weight", random(256, N_COLS))
+    writer.add_vocab_size(512)
+    writer.add_tensor("token_embd.weight", random(512, N_COLS))
     writer.add_tensor("output_norm.weight", np.ones(N_COLS, np.float32))
-    writer.add_tensor("output.weight", random(256, N_COLS))
+    writer.add_tensor("output.weight", random(512, N_COLS))
     for name in ("attn_norm", "ffn_norm"):
         writer.add_tensor(f"blk.0.{name}.weight", np.ones(N_COLS, np.float32))
     writer.add_tensor("blk.0.attn_q.weight", random(N_COLS, N_COLS))
@@ -97,7 +96,7 @@ def write_model(path, values):
 def ours(source, kind, folder, threads):
     """What the values are after `puna quantize`."""
     target = folder / f"{kind.name}.gguf"
-    puna_quantize(source, target, MIXES.get(kind, kind.name.lower()), threads)
+    puna_quantize(source, target, MIXES[kind], threads, "--tokenizer", TOKENIZER)
     (tensor,) = [t for t in gguf.GGUFReader(target).tensors if t.name == "blk.0.ffn_up.weight"]
     assert tensor.tensor_type == kind, f"{kind.name}: stored as {tensor.tensor_type.name}"
     values = gguf.quants.dequantize(np.array(tensor.data), kind)
@@ -133,7 +132,7 @@ def accuracy(args):
         for name, values in samples(args).items():
             source = folder / f"{name}.gguf"
             write_model(source, values)
-            for kind in TYPES:
+            for kind in MIXES:
                 a = rms(ours(source, kind, folder, args.threads) - values)
                 b = rms(theirs(quantize, kind, values) - values)
                 results.append({"type": kind.name.lower(), "values": name, "puna": a, "llama_cpp": b})

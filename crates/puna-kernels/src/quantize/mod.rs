@@ -2,6 +2,9 @@
 //!
 //! The same values give the same bytes on every instruction set and for any number of threads, so that a
 //! quantised file is the same wherever it was made.
+//!
+//! [`by_32`], [`k_affine`] and [`k_linear`] know the types; [`search`] finds scales for the groups that
+//! [`lanes`] holds, whose errors count as [`weights`] says; [`pack`] knows where bits go.
 
 mod by_32;
 mod k_affine;
@@ -23,8 +26,12 @@ const TASK_LEN: usize = 16 * 1024;
 
 /// Stores `values`, `[rows, cols]`, as `dtype` in `out`.
 ///
-/// Floats are rounded to nearest, ties to even. `importance`, `[cols]`, not negative, weighs the squared error of
-/// each column in types that search for their scales; without it every type chooses weights of its own.
+/// Floats are rounded to nearest, ties to even. Blocks are those, of many that are tried, that leave the least
+/// squared error. `importance`, `[cols]`, weighs it as llama.cpp does: by `importance·√(mean(x²) + x²)`, the mean
+/// being the row's. It is what an importance matrix holds, the mean square of what the column is multiplied by.
+///
+/// In blocks, a value that is not finite counts as 0; so does an importance that is not finite or negative. What
+/// is stored stands for finite numbers: where it would take an infinite scale, for the furthest there are.
 ///
 /// # Panics
 /// When `values` is not whole rows of `cols`, blocks do not divide a row, or `out` or `importance` has another
