@@ -10,13 +10,13 @@
 //! With `n` scored tokens and `x_t = −ln p(token_t | tokens before it in the window)`:
 //! - perplexity is `e^m`, `m = Σ x_t / n`; its standard error is `e^m · s / √n`, `s` the sample deviation of `x_t`, as
 //!   if tokens were independent;
-//! - bits per byte is `Σ x_t / ln 2 / Σ bytes of the scored tokens`, the same for every vocabulary;
+//! - bits per byte is `Σ x_t / ln 2 / Σ bytes of the scored tokens' pieces`, which can be compared between vocabularies;
 //! - the divergence of a model from its parent is the mean over positions of `KL(P‖Q) = Σ_v P(v)·(ln P(v) − ln Q(v))`, `P`
 //!   the parent's and `Q` the model's distribution of the next token; top-1 agreement is the share of positions at
 //!   which both have the same most likely token.
 //!
 //! Models run a layer at a time ([`puna_model::Layerwise`]), so one larger than memory is read from its files in
-//! order. Sums run in f64 in the order of the text: figures are the same for any number of threads.
+//! order, once for each 16,384 tokens. Sums run in f64 in the order of the text: figures are the same for any number of threads.
 #![forbid(unsafe_code)]
 
 mod error;

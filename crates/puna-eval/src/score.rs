@@ -19,6 +19,16 @@ pub struct Options {
     pub kv_type: KvType,
 }
 
+impl Options {
+    /// Checks that `text` can be measured so, before any work.
+    ///
+    /// # Errors
+    /// The text is shorter than a window, or the options cannot be met.
+    pub fn check(&self, text: &Text) -> Result<(), EvalError> {
+        windows(&text.name, text.n_tokens(), self.ctx, self.stride).map(drop)
+    }
+}
+
 /// How well a model predicts a text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Perplexity {

@@ -20,7 +20,7 @@ pub struct Text {
     pub sha256: String,
     /// BOS where the model wants one, then the tokens.
     pub(crate) ids: Vec<u32>,
-    /// How many bytes of the text each token stands for.
+    /// Bytes of each token's piece; of the text, but for spaces that a tokenizer adds or drops, and unknown characters.
     pub(crate) n_bytes: Vec<usize>,
     /// The token that begins each window.
     pub(crate) bos_id: Option<u32>,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use puna_eval::EvalError;
 use puna_formats::FormatError;
 use puna_hub::HubError;
 
@@ -42,7 +43,18 @@ pub(crate) fn report(outcome: anyhow::Result<()>) -> ExitCode {
         return ExitCode::from(130);
     }
     eprint_error(&error);
-    ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+    ExitCode::from(if is_usage(&error) { 2 } else { 1 })
+}
+
+/// Whether the command line asked for what cannot be, as far as a library found.
+fn is_usage(error: &anyhow::Error) -> bool {
+    let measuring = error.chain().find_map(|cause| match cause.downcast_ref() {
+        Some(HubError::Eval(error)) => Some(error),
+        _ => cause.downcast_ref(),
+    });
+    let asked_wrong =
+        matches!(measuring, Some(EvalError::Stride { .. } | EvalError::Context { .. }));
+    asked_wrong || error.is::<Usage>()
 }
 
 /// Tells the user what went wrong with one step of a conversation that goes on, unless nobody listens any more.

@@ -10,7 +10,7 @@ use puna_hub::{HubError, OpenOptions, Opened};
 use puna_kernels::Cpu;
 
 use crate::args::{ThreadsArg, count, kv_type};
-use crate::failure::{Interrupted, Usage};
+use crate::failure::Interrupted;
 use crate::interrupt::Interrupt;
 use crate::{environment, progress};
 
@@ -44,7 +44,14 @@ impl MeasuringArgs {
 
     /// How to measure `model`.
     pub(crate) fn options(&self, model: &Opened, stride: Option<usize>) -> Options {
-        let ctx = self.ctx.unwrap_or_else(|| default_ctx(model));
+        let trained = model.checkpoint.source.config().max_seq_len;
+        let ctx = self.ctx.unwrap_or(DEFAULT_CTX.min(trained));
+        if ctx > trained {
+            note!(
+                "\x1b[1;33mwarning:\x1b[0m --ctx {ctx} is longer than this model's {trained}: the figures are not those \
+                 of the model as it is meant to be used"
+            );
+        }
         Options { ctx, stride, kv_type: self.kv_type }
     }
 
@@ -52,11 +59,6 @@ impl MeasuringArgs {
     pub(crate) fn cpu(&self) -> anyhow::Result<Cpu> {
         Cpu::new(self.threads.n_threads()).context("PUNA_ISA")
     }
-}
-
-/// Tokens of a window for `model`.
-pub(crate) fn default_ctx(model: &Opened) -> usize {
-    DEFAULT_CTX.min(model.checkpoint.source.config().max_seq_len)
 }
 
 /// Reads a text for `model`.
@@ -86,9 +88,6 @@ pub(crate) fn watched<T, E: Into<HubError>>(
     bar.finish_and_clear();
     match outcome.map_err(Into::into) {
         Err(HubError::Stopped | HubError::Eval(EvalError::Stopped)) => bail!(Interrupted),
-        Err(HubError::Eval(e @ (EvalError::Stride { .. } | EvalError::Context { .. }))) => {
-            bail!(Usage(e.to_string()))
-        }
         outcome => Ok(outcome?),
     }
 }

@@ -69,7 +69,9 @@ fn the_proof_is_told_stored_and_found_again() {
     );
     assert_eq!(stored["perplexity"], beside["model"]["perplexity"]);
     assert_eq!(stored["top_1_agreement"], beside["top_1_agreement"]);
-    assert_eq!(stored["parent"], "stories260K");
+    assert_eq!(stored["ln_ratio"], beside["ln_ratio"]);
+    assert_eq!((&stored["parent"], &stored["kv_type"]), (&"stories260K".into(), &"f16".into()));
+    assert_eq!(stored["text"], "text", "no folder of this machine stands in the file");
     let inspected = run(&["inspect", out]);
     assert!(inspected.expect(0, &[]).stdout.contains("proof       KL divergence"));
     let says = run(&["generate", out, "Once upon a time", "-n", "8", "--temperature", "0"]);
@@ -135,6 +137,15 @@ fn no_proof_is_recorded_and_the_built_in_text_is_told() {
     };
     assert_eq!(convert(&same, &[]), "measured");
     assert_eq!(convert(&other, &["--dtype", "f32"]), Value::Null);
+    // A model that is quantised again to the same types does not keep what was proven of its parent.
+    let again = folder.path("again.gguf");
+    let args = ["--type", "q8_0", "--no-proof"];
+    run(&[&["quantize", out.to_str().unwrap(), again.to_str().unwrap()], &args[..]].concat())
+        .expect(0, &["is quantised already"]);
+    let metadata = json(&run(&["inspect", again.to_str().unwrap(), "--json"]))["metadata"].clone();
+    let keys: Vec<&String> = metadata.as_object().unwrap().keys().collect();
+    let proof: Vec<_> = keys.iter().filter(|key| key.starts_with("puna.proof")).collect();
+    assert_eq!(proof, [&"puna.proof"]);
 }
 
 #[test]
@@ -186,5 +197,8 @@ fn what_cannot_be_is_told() {
     fs::write(&short, "Once").unwrap();
     let short = short.to_str().unwrap();
     quantize(&out, &["--type", "q4_0", "--proof", short]).expect(1, &["at least 512 tokens"]);
+    quantize(&out, &["--type", "q4_0", "--ctx", "3"]).expect(2, &["at least 4 tokens"]);
+    let long = ["--type", "q4_0", "--ctx", "1024", "--max-kl", "0"];
+    quantize(&out, &long).expect(1, &["--ctx 1024 is longer than this model's 512"]);
     assert_eq!(folder.listing(), ["file", "short"]);
 }

@@ -34,7 +34,7 @@ pub(super) fn metadata(
         if tensors.iter().any(|(id, info)| stored(*id).as_ref() != Some(info)) {
             made.set("general.file_type", Value::U32(file_type(tensors)));
             // What was proven of the old blocks says nothing of the new ones.
-            made.entries.retain(|(key, _)| !STALE.iter().any(|prefix| key.starts_with(prefix)));
+            made.drop_stale();
         }
     } else {
         made.general(source, tensors);
@@ -54,6 +54,11 @@ impl Metadata {
             Some((_, old)) => *old = value,
             None => self.entries.push((key.to_owned(), value)),
         }
+    }
+
+    /// Drops what the source says of how its blocks were made.
+    pub(super) fn drop_stale(&mut self) {
+        self.entries.retain(|(key, _)| !STALE.iter().any(|prefix| key.starts_with(prefix)));
     }
 
     fn general(&mut self, source: &Opened, tensors: &[(WeightId, TensorInfo)]) {

@@ -41,6 +41,7 @@ pub struct Conversion<'a> {
     tensors: Vec<(WeightId, TensorInfo)>,
     importance: Importance,
     metadata: Vec<(String, Value)>,
+    made_anew: bool,
     notes: Vec<String>,
     cpu: &'a Cpu,
 }
@@ -96,7 +97,8 @@ impl<'a> Conversion<'a> {
         cpu: &'a Cpu,
     ) -> Self {
         let (importance, metadata) = (Importance::new(), Vec::new());
-        Self { source, target, tensors, importance, metadata, notes, cpu }
+        let made_anew = false;
+        Self { source, target, tensors, importance, metadata, made_anew, notes, cpu }
     }
 
     /// Weighs errors by the importance of columns; see [`puna_kernels::quantize`].
@@ -110,6 +112,13 @@ impl<'a> Conversion<'a> {
     #[must_use]
     pub fn with_metadata(mut self, entries: Vec<(String, Value)>) -> Self {
         self.metadata = entries;
+        self
+    }
+
+    /// Drops what the source's metadata say of how its blocks were made, even where types stay.
+    #[must_use]
+    pub fn made_anew(mut self) -> Self {
+        self.made_anew = true;
         self
     }
 
@@ -159,6 +168,9 @@ impl<'a> Conversion<'a> {
         progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<(Draft, Vec<String>), HubError> {
         let mut metadata: Metadata = metadata::metadata(self.source, &self.tensors)?;
+        if self.made_anew {
+            metadata.drop_stale();
+        }
         for (key, value) in &self.metadata {
             metadata.set(key, value.clone());
         }

@@ -1,14 +1,14 @@
 //! The proof of a quantised model in its metadata.
 //!
 //! `puna.proof` is `measured` or says why there is none. Where it was measured: `puna.proof.parent`, `.text` and
-//! `.text_sha256` are strings, `.ctx` and `.n_tokens` u32, all others f64; divergences are in nats, `_error` are standard
+//! `.text_sha256` and `.kv_type` are strings, `.ctx` and `.n_tokens` u32, all others f64; divergences are in nats, `_error` are standard
 //! errors, as the front page of `puna-eval` defines them.
 
 use puna_eval::{Comparison, Estimate};
 use puna_formats::Checkpoint;
 use puna_formats::gguf::Value;
 
-use super::Proof;
+use super::{Proof, public_name};
 use crate::Opened;
 
 /// What all keys begin with.
@@ -27,16 +27,22 @@ pub struct Evidence {
     pub text_sha256: String,
     /// Tokens of a window.
     pub ctx: u64,
+    /// How keys and values were stored.
+    pub kv_type: String,
     /// Tokens that were scored.
     pub n_tokens: u64,
     /// Perplexity of the parent.
     pub parent_perplexity: Estimate,
     /// Perplexity of the model.
     pub perplexity: Estimate,
+    /// `ln(perplexity of the model / perplexity of the parent)`, token by token.
+    pub ln_ratio: Estimate,
     /// Mean divergence from the parent, in nats.
     pub kl: Estimate,
     /// The divergence that 99 of 100 positions do not exceed, in nats.
     pub kl_p99: f64,
+    /// The largest divergence, in nats.
+    pub kl_max: f64,
     /// Share of positions at which both have the same most likely token.
     pub same_top: Estimate,
 }
@@ -66,11 +72,14 @@ impl Evidence {
             text: text("text")?,
             text_sha256: text("text_sha256")?,
             ctx: count("ctx")?,
+            kv_type: text("kv_type")?,
             n_tokens: count("n_tokens")?,
             parent_perplexity: estimate("parent_perplexity")?,
             perplexity: estimate("perplexity")?,
+            ln_ratio: estimate("ln_ratio")?,
             kl: estimate("kl")?,
             kl_p99: number("kl_p99")?,
+            kl_max: number("kl_max")?,
             same_top: estimate("top_1_agreement")?,
         }))
     }
@@ -83,10 +92,11 @@ pub(super) fn placeholders(source: &Opened, proof: Option<&Proof<'_>>) -> Vec<(S
     let ctx = Value::U32(u32::try_from(options.ctx).unwrap_or(u32::MAX));
     let mut entries = vec![
         entry(PREFIX, MEASURED),
-        entry("puna.proof.parent", &source.name),
-        entry("puna.proof.text", &text.name),
+        entry("puna.proof.parent", &public_name(&source.name)),
+        entry("puna.proof.text", &public_name(&text.name)),
         entry("puna.proof.text_sha256", &text.sha256),
         ("puna.proof.ctx".to_owned(), ctx),
+        entry("puna.proof.kv_type", options.kv_type.name()),
     ];
     entries.extend(figures(None));
     entries
@@ -109,6 +119,7 @@ fn figures(found: Option<&Comparison>) -> Vec<(String, Value)> {
     for (key, estimate) in [
         ("parent_perplexity", found.map(|found| found.parent.perplexity())),
         ("perplexity", found.map(|found| found.child.perplexity())),
+        ("ln_ratio", found.map(|found| found.ln_ratio)),
         ("kl", found.map(|found| found.kl)),
         ("top_1_agreement", found.map(|found| found.same_top)),
     ] {

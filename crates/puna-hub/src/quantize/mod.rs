@@ -68,7 +68,7 @@ impl<'a> Quantization<'a> {
     /// Plans to store the matrices of `source` as `mix` says, with errors weighed by `imatrix`; to be proven on `proof`.
     ///
     /// # Errors
-    /// The importance matrix belongs to another model.
+    /// The importance matrix belongs to another model, or the text is too short for a proof.
     pub fn new(
         source: &'a Opened,
         mix: Mix,
@@ -79,6 +79,9 @@ impl<'a> Quantization<'a> {
         let config = source.checkpoint.source.config();
         if let Some(NamedImatrix { name, imatrix }) = imatrix {
             imatrix.check(name, config)?;
+        }
+        if let Some(proof) = &proof {
+            proof.options.check(proof.text)?;
         }
         let wanted = |id| mix.wanted(id, config, imatrix.is_some());
         let stored = |id, info: &TensorInfo| fitting_type(wanted(id), info.cols());
@@ -91,7 +94,8 @@ impl<'a> Quantization<'a> {
         let importance = imatrix.map(|named| importance(&named.imatrix)).unwrap_or_default();
         let conversion = Conversion::to_gguf(source, &stored, cpu)
             .with_importance(importance)
-            .with_metadata(entries);
+            .with_metadata(entries)
+            .made_anew();
         let matrices = conversion.tensors().iter().filter(|(_, info)| info.shape.len() > 1);
         let fallbacks = matrices
             .map(|(id, info)| {
@@ -195,13 +199,22 @@ impl Quantized<'_> {
 /// What llama.cpp says of the importance matrix that a file was made with.
 fn imatrix_entries(named: &NamedImatrix) -> Vec<(String, Value)> {
     let NamedImatrix { name, imatrix } = named;
+    let datasets: Vec<String> = imatrix.datasets.iter().map(|name| public_name(name)).collect();
     let count = |n: usize| Value::I32(i32::try_from(n).unwrap_or(i32::MAX));
     vec![
-        ("quantize.imatrix.file".to_owned(), Value::String(name.clone())),
-        ("quantize.imatrix.dataset".to_owned(), Value::String(imatrix.datasets.join(", "))),
+        ("quantize.imatrix.file".to_owned(), Value::String(public_name(name))),
+        ("quantize.imatrix.dataset".to_owned(), Value::String(datasets.join(", "))),
         ("quantize.imatrix.entries_count".to_owned(), count(imatrix.entries.len())),
         ("quantize.imatrix.chunks_count".to_owned(), count(imatrix.n_chunks as usize)),
     ]
+}
+
+/// What a file that others will read calls another file: its name, without the folders it lies in here.
+fn public_name(name: &str) -> String {
+    let path = Path::new(name);
+    let path = if path.exists() { path.canonicalize().ok() } else { None };
+    let file_name = path.as_deref().and_then(Path::file_name);
+    file_name.map_or_else(|| name.to_owned(), |file| file.to_string_lossy().into_owned())
 }
 
 /// Importance of the columns of each matrix. One whose inputs were all zero tells nothing, and is left out.

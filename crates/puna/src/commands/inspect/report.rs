@@ -264,10 +264,11 @@ fn proof_json(proof: Result<Evidence, String>) -> Value {
         Err(reason) => json!({ "status": reason }),
         Ok(e) => json!({
             "status": "measured", "parent": e.parent, "text": e.text, "text_sha256": e.text_sha256,
-            "ctx": e.ctx, "n_tokens": e.n_tokens,
+            "ctx": e.ctx, "kv_type": e.kv_type, "n_tokens": e.n_tokens,
+            "ln_ratio": evidence::estimate(e.ln_ratio),
             "parent_perplexity": evidence::estimate(e.parent_perplexity),
             "perplexity": evidence::estimate(e.perplexity),
-            "kl": evidence::estimate(e.kl), "kl_p99": e.kl_p99,
+            "kl": evidence::estimate(e.kl), "kl_p99": e.kl_p99, "kl_max": e.kl_max,
             "top_1_agreement": evidence::estimate(e.same_top),
         }),
     }
