@@ -163,6 +163,39 @@ fn bytes_are_the_same_on_every_instruction_set_and_for_any_number_of_threads() {
     }
 }
 
+/// FNV-1a, 64 bits.
+fn fingerprint(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+/// The same numbers on x86-64 and, under an emulator, on aarch64. A better search changes them, on purpose.
+#[test]
+fn bytes_are_the_same_on_every_machine() {
+    let golden = Golden::open(testdata("quantize/golden.safetensors"));
+    let importance = golden.f32("importance");
+    let (cpu, cols) = (Cpu::new(2).unwrap(), importance.len());
+    let expected: [(DType, u64); 10] = [
+        (DType::Q4_0, 0xc69c_90a8_317f_8bef),
+        (DType::Q4_1, 0xbc18_25fe_1b5e_1e97),
+        (DType::Q5_0, 0x8321_1625_f1c8_ae90),
+        (DType::Q5_1, 0xdc62_a574_5947_41d1),
+        (DType::Q8_0, 0x0546_a154_c6ba_e807),
+        (DType::Q2_K, 0x54b6_8c93_c8be_d015),
+        (DType::Q3_K, 0xb013_6160_35e7_b226),
+        (DType::Q4_K, 0xd7fd_9fae_04b3_7af0),
+        (DType::Q5_K, 0xfe86_fa89_a79a_c7a6),
+        (DType::Q6_K, 0x4f61_49d6_da4d_8702),
+    ];
+    let found = expected.map(|(dtype, _)| {
+        let samples = ["normal", "heavy", "outliers", "offset"].map(|name| golden.f32(name));
+        let both = [None, Some(&importance[..])];
+        let bytes = samples.iter().flat_map(|x| both.map(|i| stored(&cpu, dtype, cols, x, i)));
+        (dtype, fingerprint(&bytes.collect::<Vec<_>>().concat()))
+    });
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn no_block_is_further_off_than_plain_rounding_may_be() {
     for dtype in quantised_types() {
