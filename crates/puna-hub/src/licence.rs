@@ -10,11 +10,20 @@ use sha2::{Digest, Sha256};
 
 use crate::open::{Place, locate};
 use crate::pull::{Reference, StatedLicence};
-use crate::store::{Store, StoreError, hex, now};
+use crate::store::{Store, StoreError, check_path, hex, now};
 use crate::{HubError, OpenOptions};
 
 /// Largest licence text that is read.
 pub const MAX_TEXT_BYTES: u64 = 1 << 20;
+
+/// How the names of licences, notices and use policies begin, in lower case.
+const PAPER_STARTS: [&str; 6] =
+    ["license", "licence", "copying", "notice", "use_policy", "use-policy"];
+
+/// Endings of files that hold no text for people: weights, archives, code and data. What else follows a `.` may belong
+/// to a licence's name: `LICENSE.MIT`, `LICENSE.llama2`.
+const OTHER_ENDINGS: &str = "gguf ggml safetensors bin pth pt ckpt h5 msgpack onnx pkl pickle npy npz tflite model \
+                             zip gz tgz tar xz 7z json jsonl yaml yml toml csv parquet py ipynb js sh rs";
 
 /// Words by which the Llama 2 Community License Agreement is known.
 const LLAMA2_TITLE: &str = "llama 2 community license agreement";
@@ -143,12 +152,15 @@ impl Paper {
     }
 }
 
-/// Whether a file, by its name, says what may be done with a model.
-pub(crate) fn is_licence_file(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["license", "licence", "notice", "use_policy", "copying"]
-        .iter()
-        .any(|start| name.starts_with(start))
+/// Whether a file of this name says what may be done with a model: a licence, a notice or a use policy. Files of
+/// weights, code or data are none, whatever they are called; nor is a name that could leave its folder.
+pub fn is_paper(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let ending = lower.rsplit_once('.').map_or("", |(_, ending)| ending);
+    PAPER_STARTS.iter().any(|start| lower.starts_with(start))
+        && OTHER_ENDINGS.split(' ').all(|other| other != ending)
+        && !name.contains('/')
+        && check_path(name).is_ok()
 }
 
 /// The licence of a model, as far as it is known.
@@ -227,6 +239,38 @@ mod tests {
         let sha256 = hex(&Sha256::digest(text));
         let paper = Paper { path: "LICENSE".to_owned(), sha256, text: text.to_owned() };
         Terms { stated, papers: vec![paper] }
+    }
+
+    #[test]
+    fn papers_are_told_from_weights_and_code() {
+        for name in [
+            "LICENSE",
+            "LICENSE.txt",
+            "LICENSE.llama2",
+            "LICENSE.MIT",
+            "Licence-2.0.md",
+            "COPYING",
+            "Notice",
+            "USE_POLICY.md",
+            "use-policy.md",
+        ] {
+            assert!(is_paper(name), "{name}");
+        }
+        for name in [
+            "notice-7b.Q4_0.gguf",
+            "license.json",
+            "LICENSES.PY",
+            "license.safetensors",
+            "README.md",
+            "unlicensed",
+            "sub/LICENSE",
+            "LICENSE\\x",
+            "NOTICE\0",
+            "LICENSE\x1b[2J",
+            "",
+        ] {
+            assert!(!is_paper(name), "{name:?}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::time::Duration;
 use ureq::http::StatusCode;
 use ureq::{Body, http::Response};
 
-use crate::licence::{Acceptance, Paper, Terms, is_licence_file};
+use crate::licence::{Acceptance, Paper, Terms, is_paper};
 use crate::store::{Manifest, ManifestFile, ModelName, Store};
 use crate::{HubError, disk};
 
@@ -152,7 +152,7 @@ impl Hub {
         selection: &Selection,
         watch: Watch<'_>,
     ) -> Result<Terms, HubError> {
-        let files = selection.files.iter().filter(|file| is_licence_file(&file.path));
+        let files = selection.files.iter().filter(|file| is_paper(&file.path));
         let files: Vec<RemoteFile> = files.cloned().collect();
         let fetched = self.fetch(store, reference, listing, &files, watch)?;
         let papers = fetched.iter().map(|file| {

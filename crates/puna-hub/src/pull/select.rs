@@ -1,7 +1,7 @@
 //! Which files of a repository make up the model that was asked for.
 
 use super::{Listing, PullError, Reference, RemoteFile};
-use crate::licence::{MAX_TEXT_BYTES, is_licence_file};
+use crate::licence::{MAX_TEXT_BYTES, is_paper};
 use crate::near_matches;
 use crate::store::check_path;
 
@@ -54,7 +54,7 @@ pub fn select(listing: &Listing, reference: &Reference) -> Result<Selection, Pul
         Some(wanted) => named(listing, reference, wanted)?,
         None => only_model(listing, reference)?,
     };
-    let papers = listing.files.iter().filter(|f| is_paper(&f.path) && f.size <= MAX_TEXT_BYTES);
+    let papers = listing.files.iter().filter(|f| comes_along(&f.path) && f.size <= MAX_TEXT_BYTES);
     let papers = papers.filter(|paper| !selection.files.iter().any(|f| f.path == paper.path));
     let papers: Vec<RemoteFile> = papers.cloned().collect();
     selection.files.extend(papers);
@@ -195,8 +195,8 @@ fn in_root(listing: &Listing, form: &str, wanted: impl Fn(&str) -> bool) -> Sele
 }
 
 /// Whether a file comes with every model: what may be done with it, and its card.
-fn is_paper(path: &str) -> bool {
-    !path.contains('/') && (is_licence_file(path) || path == "README.md")
+fn comes_along(path: &str) -> bool {
+    is_paper(path) || path == "README.md"
 }
 
 fn is_gguf(path: &str) -> bool {
