@@ -68,13 +68,27 @@ pub enum FormatError {
         /// The file or folder.
         file: String,
     },
-    /// A folder that was to be replaced holds other things than a model.
+    /// A file was to be written where a folder is.
+    #[error("{folder} is a folder, expected the name of a file; it is left as it is")]
+    IsFolder {
+        /// The folder.
+        folder: String,
+    },
+    /// A path that ends in no name, such as `.` or `..`.
+    #[error("{path}: expected a path that ends in the name of what is to be written")]
+    NoName {
+        /// The path.
+        path: String,
+    },
+    /// What a folder was to replace is none, or holds other things than a model.
     #[error(
-        "{folder}: expected a folder with a Hugging Face model, which may be replaced, found another; it is left as it is"
+        "{folder}: expected a folder with nothing but a Hugging Face model, which may be replaced, found {found}; it is left as it is"
     )]
     NotReplaced {
         /// The folder.
         folder: String,
+        /// What is there.
+        found: String,
     },
     /// A file that belongs to the model is not there.
     #[error("{folder}: {missing} is missing: {reason}")]

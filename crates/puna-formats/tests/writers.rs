@@ -122,6 +122,39 @@ fn nothing_is_left_of_a_draft_that_is_dropped_or_late() {
     assert_eq!(fs::read(second).unwrap(), b"somebody else's");
 }
 
+#[test]
+fn a_forced_split_that_fails_brings_the_old_one_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    let options = WriteOptions { existing: Existing::Replace, max_file_bytes: 10_000 };
+    let part = |no: usize| folder.path().join(format!("tiny-{no:05}-of-00005.gguf"));
+    for no in [1, 2, 4] {
+        fs::write(part(no), format!("old {no}")).unwrap();
+    }
+    let check_old = |what: &str| {
+        assert_eq!(names(folder.path()).len(), 3, "{what}: {:?}", names(folder.path()));
+        for no in [1, 2, 4] {
+            assert_eq!(fs::read_to_string(part(no)).unwrap(), format!("old {no}"), "{what}");
+        }
+    };
+    let late = draft(&path, options, &tiny_metadata());
+    fs::create_dir(part(3)).unwrap();
+    let message = late.commit().unwrap_err().to_string();
+    assert!(message.contains("tiny-00003-of-00005.gguf is a folder"), "{message}");
+    fs::remove_dir(part(3)).unwrap();
+    check_old("a folder that appears");
+    // Somebody removes a temporary file: it fails when the others are in their places.
+    let broken = draft(&path, options, &tiny_metadata());
+    let is_second = |name: &String| name.starts_with(".tiny-00002") && name.ends_with(".tmp");
+    let temporary = names(folder.path()).into_iter().find(is_second).unwrap();
+    fs::remove_file(folder.path().join(temporary)).unwrap();
+    assert!(broken.commit().is_err());
+    check_old("a part that is gone");
+    draft(&path, options, &tiny_metadata()).commit().unwrap();
+    assert_eq!(names(folder.path()).len(), 5);
+    check(&open(&part(1)).unwrap());
+}
+
 /// Writes the tiny model's tensors and configuration into `folder`.
 fn write_folder(folder: &Path, max_file_bytes: u64) {
     let tensors: Vec<_> = WeightId::all(&tiny_config())

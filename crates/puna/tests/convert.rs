@@ -93,6 +93,33 @@ fn what_is_there_stays_unless_forced() {
 }
 
 #[test]
+fn a_forced_folder_loses_nothing_but_a_model() {
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name).to_str().unwrap().to_owned();
+    let hf = path("hf");
+    run(&["convert", "stories260K", &hf]).expect(0, &[]);
+    let convert = |model: &str, out: &str| run(&["convert", model, out, "--force"]);
+    // A dot at the end changes nothing.
+    convert("stories260K", &path("hf/.")).expect(0, &[]);
+    let own = names(Path::new(&hf));
+    fs::write(path("hf/mynotes.txt"), "precious").unwrap();
+    convert("stories260K", &hf).expect(1, &["found mynotes.txt in it", "left as it is"]);
+    fs::remove_file(path("hf/mynotes.txt")).unwrap();
+    fs::create_dir(path("hf/sub")).unwrap();
+    convert("stories260K", &hf).expect(1, &["found sub in it"]);
+    fs::remove_dir(path("hf/sub")).unwrap();
+    run(&["convert", "stories260K", &path("hf/in.gguf")]).expect(0, &[]);
+    convert(&path("hf/in.gguf"), &hf).expect(1, &["has", "in.gguf in it", "left as it is"]);
+    fs::remove_file(path("hf/in.gguf")).unwrap();
+    convert(&hf, &hf).expect(1, &["model.safetensors in it", "left as it is"]);
+    assert_eq!(names(Path::new(&hf)), own);
+    convert("stories260K", "..").expect(1, &["..: expected a path that ends in the name"]);
+    fs::create_dir(path("a.gguf")).unwrap();
+    convert("stories260K", &path("a.gguf")).expect(1, &["a.gguf is a folder"]);
+    assert_eq!(names(root.path()), ["a.gguf", "hf"]);
+}
+
+#[test]
 fn places_that_cannot_be_written_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");

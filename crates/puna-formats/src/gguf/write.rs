@@ -9,7 +9,7 @@ use super::header::{Header, check};
 use super::open::open_draft;
 use super::split::{MAX_PARTS, part_lens, part_paths};
 use super::value::Value;
-use crate::atomic::{AtomicFile, Existing};
+use crate::atomic::{AtomicFile, Existing, commit_together};
 use crate::{Checkpoint, FormatError};
 
 /// How to write.
@@ -222,23 +222,13 @@ impl Draft {
         Ok(())
     }
 
-    /// Puts the model in its place; of a split one the first part comes last, so that nobody opens half of it.
+    /// Puts the model in its place; of a split one the first part comes last, so that nobody opens half of it. Should
+    /// that fail, what was there is there again.
     ///
     /// # Errors
     /// A file cannot be completed, or something has appeared in its place meanwhile.
     pub fn commit(self) -> Result<(), FormatError> {
-        let mut placed: Vec<PathBuf> = Vec::new();
-        for Part { out, .. } in self.parts.into_iter().rev() {
-            let target = out.target().to_owned();
-            if let Err(e) = out.commit() {
-                for path in placed {
-                    let _ = std::fs::remove_file(path);
-                }
-                return Err(e);
-            }
-            placed.push(target);
-        }
-        Ok(())
+        commit_together(self.parts.into_iter().map(|part| part.out).collect())
     }
 }
 

@@ -9,6 +9,5 @@ mod write;
 
 pub use config::{MAX_CONFIG_BYTES, parse_config};
 pub use names::{id, name};
-pub use open::has_weights;
-pub(crate) use open::{CONFIG, open};
+pub(crate) use open::{CONFIG, has_weights, open};
 pub use write::{ConfigExtras, config_json, generation_config_json};

@@ -26,8 +26,7 @@ const WEIGHTS: [(&str, Parse); 4] = [
 ];
 
 /// Whether a folder holds weights of this form.
-#[must_use]
-pub fn has_weights(folder: &Path) -> bool {
+pub(crate) fn has_weights(folder: &Path) -> bool {
     WEIGHTS.iter().any(|(name, _)| folder.join(name).exists())
 }
 

@@ -1,5 +1,7 @@
 //! What can be wrong with turning one form of a model into another.
 
+use std::path::PathBuf;
+
 use puna_core::{DType, WeightId};
 use puna_tokenizer::TokenizerError;
 use thiserror::Error;
@@ -33,6 +35,18 @@ pub enum ConvertError {
         value: f32,
         /// The type asked for.
         dtype: DType,
+    },
+    /// A folder that would be replaced together with the model that is read.
+    #[error(
+        "{}: expected another folder than that of the model to convert, which has {} in it; it is left as it is",
+        folder.display(),
+        source_file.display()
+    )]
+    SourceInside {
+        /// What was to be written.
+        folder: PathBuf,
+        /// A file of the source.
+        source_file: PathBuf,
     },
     /// A vocabulary that the other form cannot hold.
     #[error("the tokenizer cannot be written in this form: {0}")]

@@ -9,6 +9,7 @@ use puna_formats::hf::{self, ConfigExtras};
 use puna_formats::{AtomicFolder, Form, safetensors};
 
 use super::{Conversion, ConvertError, Written, notices};
+use crate::licence::is_paper;
 use crate::{HubError, Opened, disk};
 
 /// Files of a Hugging Face tokenizer, as they are named.
@@ -22,8 +23,18 @@ const TOKENIZER_FILES: [&str; 7] = [
     "chat_template.json",
 ];
 
+/// Other files of a Hugging Face folder, as they are named.
+const MODEL_FILES: [&str; 4] = [CONFIG, GENERATION_CONFIG, INDEX, CARD];
+
+const CONFIG: &str = "config.json";
+
+const INDEX: &str = "model.safetensors.index.json";
+
 /// How generation is meant to go, in a folder's own words.
 const GENERATION_CONFIG: &str = "generation_config.json";
+
+/// The model card.
+const CARD: &str = "README.md";
 
 /// Writes the folder `path`.
 pub(super) fn write(
@@ -32,7 +43,8 @@ pub(super) fn write(
     options: &WriteOptions,
     progress: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Written, HubError> {
-    let folder = AtomicFolder::create(path, options.existing, hf::has_weights)?;
+    check_apart(job.source, path)?;
+    let folder = AtomicFolder::create(path, options.existing, belongs)?;
     disk::check_free(path, job.n_bytes())?;
     let mut notes = job.notes.clone();
     // Small files first: what is wrong with them shows before the long work.
@@ -47,7 +59,7 @@ pub(super) fn write(
         progress,
     )?;
     if let Some(index) = writer.finish()? {
-        folder.write("model.safetensors.index.json", index.as_bytes())?;
+        folder.write(INDEX, index.as_bytes())?;
     }
     folder.commit()?;
     let mut files = Vec::new();
@@ -58,6 +70,25 @@ pub(super) fn write(
     }
     files.sort();
     Ok(Written { files, n_bytes, notes })
+}
+
+/// Whether this module writes files of this name: what has another is not replaced.
+fn belongs(name: &str) -> bool {
+    let is_weights = name.starts_with("model") && name.ends_with(".safetensors");
+    is_weights || MODEL_FILES.contains(&name) || TOKENIZER_FILES.contains(&name) || is_paper(name)
+}
+
+/// Fails if the folder that is to be written holds a file of the source.
+fn check_apart(source: &Opened, path: &Path) -> Result<(), ConvertError> {
+    let Ok(folder) = path.canonicalize() else { return Ok(()) };
+    let is_inside = |file: &&PathBuf| file.canonicalize().is_ok_and(|f| f.starts_with(&folder));
+    match source.checkpoint.files.iter().find(is_inside) {
+        None => Ok(()),
+        Some(file) => {
+            let (folder, source_file) = (path.to_owned(), file.clone());
+            Err(ConvertError::SourceInside { folder, source_file })
+        }
+    }
 }
 
 type SmallFile = (String, Vec<u8>);
@@ -73,7 +104,7 @@ fn small_files(job: &Conversion<'_>, notes: &mut Vec<String>) -> Result<Vec<Smal
         dtype: common_dtype(job),
     };
     let config = hf::config_json(source.checkpoint.source.config(), &extras);
-    files.push(("config.json".to_owned(), config.into_bytes()));
+    files.push((CONFIG.to_owned(), config.into_bytes()));
     let own = own_folder(source);
     let generation = own.as_ref().map(|folder| folder.join(GENERATION_CONFIG));
     let generation = match generation.filter(|path| path.is_file()) {

@@ -37,7 +37,7 @@ pub(crate) struct ImatrixArgs {
 pub(crate) fn run(args: &ImatrixArgs) -> anyhow::Result<()> {
     let started = Instant::now();
     let existing = if args.force { Existing::Replace } else { Existing::Keep };
-    existing.check(&args.out)?;
+    existing.check_writable(&args.out)?;
     let model = args.measuring.open(&args.model)?;
     let text = read_text(&model, &args.file)?;
     let options = args.measuring.options(&model, None);
