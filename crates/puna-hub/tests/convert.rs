@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use puna_core::{DType, KvType, TensorSource, WeightId};
+use puna_core::{DType, KvType, TensorInfo, TensorSource, WeightId};
 use puna_formats::gguf::{Value, WriteOptions};
-use puna_formats::{Existing, Form};
+use puna_formats::{Existing, Form, hf, safetensors};
 use puna_hub::convert::{Conversion, Target, Written};
 use puna_hub::{HubError, OpenOptions, Opened};
-use puna_kernels::{Cpu, dequantize};
+use puna_kernels::{Cpu, dequantize, quantize};
 use puna_model::{Chunk, KvCache, Model, Runner, Wants};
 use puna_testkit::testdata;
 use puna_tokenizer::{Piece, PieceKind, Settings, Tokenizer};
@@ -214,6 +214,92 @@ fn every_form_goes_to_both_targets_and_back() {
             }
         }
     }
+}
+
+/// A golden model as a folder in which each tensor has the type that `dtype_of` gives it. Norms are rounded so that
+/// every float type holds them.
+fn retyped(bench: &Bench, name: &str, dtype_of: impl Fn(WeightId) -> DType) -> Opened {
+    let from = testdata("models/mha/hf");
+    let source = puna_formats::open(&from).unwrap().source;
+    let recoded = |dtype: DType, values: &[f32], cols: usize| {
+        let mut bytes = vec![0; dtype.row_bytes(values.len()).unwrap()];
+        quantize(&bench.cpu, dtype, cols, values, None, &mut bytes);
+        bytes
+    };
+    let mut tensors: Vec<_> = WeightId::all(source.config())
+        .map(|id| {
+            let tensor = source.load(id).unwrap();
+            let (cols, is_norm) = (tensor.info.cols(), tensor.info.shape.len() == 1);
+            let mut values = vec![0f32; tensor.info.n_elements().unwrap()];
+            dequantize(tensor.info.dtype, &tensor.data, &mut values);
+            if is_norm {
+                let rounded = recoded(DType::BF16, &values, cols);
+                dequantize(DType::BF16, &rounded, &mut values);
+            }
+            let info = TensorInfo { dtype: dtype_of(id), shape: tensor.info.shape };
+            let bytes = recoded(info.dtype, &values, cols);
+            ((hf::name(id), info), bytes)
+        })
+        .collect();
+    tensors.sort_by_key(|((_, info), _)| std::cmp::Reverse(info.dtype.block().1));
+    let folder = bench.path(name);
+    std::fs::create_dir(&folder).unwrap();
+    let infos: Vec<_> = tensors.iter().map(|(info, _)| info.clone()).collect();
+    let mut writer = safetensors::Writer::create(&folder, &infos, u64::MAX).unwrap();
+    for ((name, _), bytes) in &tensors {
+        writer.write_part(name, bytes).unwrap();
+    }
+    writer.finish().unwrap();
+    std::fs::copy(from.join("config.json"), folder.join("config.json")).unwrap();
+    let model = tokenizer(272).to_sentencepiece().unwrap();
+    std::fs::write(folder.join("tokenizer.model"), model).unwrap();
+    puna_hub::open(folder.to_str().unwrap(), &OpenOptions::default()).unwrap()
+}
+
+#[test]
+fn norms_come_back_in_the_types_they_had() {
+    use DType::{BF16, F16, F32};
+    // Types that matrices and norms take in turn, and whether GGUF has to be told those of the norms.
+    let cases: [(&[DType], &[DType], bool); 8] = [
+        (&[F32], &[F32], false),
+        (&[F16], &[F16], false),
+        (&[F16], &[F32], true),
+        (&[F32], &[BF16], true),
+        (&[F16, BF16], &[F32], false),
+        (&[F16, BF16], &[F16], true),
+        (&[F16, F32], &[F32, F16], true),
+        (&[BF16], &[F16, F32, BF16], true),
+    ];
+    for (idx, (matrices, norms, told)) in cases.into_iter().enumerate() {
+        let bench = Bench::new();
+        let what = format!("case {idx}");
+        let source = retyped(&bench, "source", |id| {
+            let layer = if let WeightId::Layer(layer, _) = id { layer } else { 0 };
+            let config = testdata_config();
+            let types = if id.shape(&config).len() == 1 { norms } else { matrices };
+            types[layer % types.len()]
+        });
+        let (gguf, _) = bench.convert(&source, "a.gguf", None);
+        let (back, written) = bench.convert(&gguf, "b", None);
+        check_bytes(&source, &back, &what);
+        assert!(written.notes.is_empty(), "{what}: {:?}", written.notes);
+        let is_told = |model: &Opened| {
+            let keys = &model.checkpoint.gguf_metadata;
+            keys.iter().any(|(key, _)| key == "puna.norm_types")
+        };
+        assert_eq!(is_told(&gguf), told, "{what}");
+        // What is of other types than the folder was says nothing of it.
+        let (other, _) = bench.convert(&gguf, "other.gguf", Some(DType::Q8_0));
+        assert!(!is_told(&other), "{what}");
+        if matrices != [BF16] {
+            let (other, _) = bench.convert(&source, "bf16.gguf", Some(BF16));
+            assert!(!is_told(&other), "{what}");
+        }
+    }
+}
+
+fn testdata_config() -> puna_core::ModelConfig {
+    puna_formats::open(&testdata("models/mha/hf")).unwrap().source.config().clone()
 }
 
 #[test]

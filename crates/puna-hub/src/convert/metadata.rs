@@ -7,11 +7,11 @@ use puna_core::{DType, ModelConfig, RopeScaling, TensorInfo, WeightId};
 use puna_formats::Form;
 use puna_formats::gguf::Value;
 
-use super::{ConvertError, notices, vocabulary};
+use super::{ConvertError, notices, plan, vocabulary};
 use crate::{HubError, Opened};
 
-/// Keys about blocks that are made anew.
-const STALE: [&str; 2] = [crate::quantize::PROOF_PREFIX, "quantize.imatrix."];
+/// Keys about tensors that are made anew.
+const STALE: [&str; 3] = [crate::quantize::PROOF_PREFIX, "quantize.imatrix.", plan::NORM_TYPES];
 
 /// Metadata, and what could not be said in it.
 pub(super) struct Metadata {
@@ -39,6 +39,9 @@ pub(super) fn metadata(
     } else {
         made.general(source, tensors);
         made.network(checkpoint.source.config());
+        if let Some(types) = plan::norm_types(&*checkpoint.source, tensors) {
+            made.set(plan::NORM_TYPES, types);
+        }
     }
     if checkpoint.vocab.is_none() || !source.own_tokenizer {
         made.vocabulary(source)?;
@@ -121,6 +124,8 @@ impl Metadata {
         }
     }
 
+    /// The tokenizer. Scores of one that is read from `tokenizer.json` follow from its merges, even where a
+    /// `tokenizer.model` with scores of its own lies beside it: the ids of every text are the same.
     fn vocabulary(&mut self, source: &Opened) -> Result<(), ConvertError> {
         let tokenizer = &source.tokenizer;
         tokenizer.check_ranked_by_score()?;

@@ -1,10 +1,15 @@
 //! Which type each tensor gets.
 
 use puna_core::{DType, TensorInfo, TensorSource, WeightId};
+use puna_formats::gguf::Value;
 use puna_formats::{Checkpoint, Form};
 use puna_kernels::{Cpu, dequantize, quantize};
 
 use crate::HubError;
+
+/// The metadata entry of a GGUF file for the types that the norms, there F32, had where the model came from: their
+/// names, in the order of the network. It is there if the types of the matrices, which are kept, do not tell.
+pub(super) const NORM_TYPES: &str = "puna.norm_types";
 
 /// Tensors in the order of the file, and what there is to say about their types.
 pub(super) struct Types {
@@ -21,7 +26,8 @@ pub(super) fn for_gguf(
 }
 
 /// Types for a Hugging Face folder: matrices are stored as `dtype`, else as they are, else (blocks, which that form
-/// does not have) as F32. Norms take the type of the matrices where that keeps every value.
+/// does not have) as F32. Norms take the type of the matrices, or the one that [`NORM_TYPES`] tells, where that keeps
+/// every value.
 pub(super) fn for_folder(
     checkpoint: &Checkpoint,
     dtype: Option<DType>,
@@ -39,16 +45,18 @@ pub(super) fn for_folder(
         let note = "quantised matrices become f32, which holds their values exactly; --dtype f16 halves that";
         notes.push(note.to_owned());
     }
-    let mut matrices = stored.iter().filter(|(_, info)| info.shape.len() > 1);
-    let first = matrices.next().map_or(DType::F32, |(_, info)| matrix(info));
-    let common = if matrices.all(|(_, info)| matrix(info) == first) { first } else { DType::F32 };
+    let common = common_type(&stored, matrix);
     // Forms in which norms have a type of their own choice keep it.
     let keeps_norms = dtype.is_none() && checkpoint.form != Form::Gguf;
+    let recorded = if dtype.is_none() { recorded_norm_types(checkpoint) } else { Vec::new() };
+    let mut recorded = recorded.into_iter();
     let (mut targets, mut n_wide) = (Vec::with_capacity(stored.len()), 0);
     for (id, info) in stored {
+        let is_norm = info.shape.len() == 1;
+        let wanted = if is_norm { recorded.next().unwrap_or(common) } else { common };
         let dtype = match info.shape.len() {
             1 if keeps_norms => info.dtype,
-            1 if is_exact(source, id, &info, common, cpu)? => common,
+            1 if is_exact(source, id, &info, wanted, cpu)? => wanted,
             1 => {
                 n_wide += 1;
                 DType::F32
@@ -63,6 +71,42 @@ pub(super) fn for_folder(
     // Wider types first, so that every tensor begins at a multiple of its elements' size.
     targets.sort_by_key(|(_, info)| std::cmp::Reverse(info.dtype.block().1));
     Ok(Types { tensors: targets, notes })
+}
+
+/// What to record as [`NORM_TYPES`] of a model that becomes GGUF with its tensors stored as `targets` say: nothing
+/// where a matrix gets another type, or where the norms had that of all matrices.
+pub(super) fn norm_types(
+    source: &dyn TensorSource,
+    targets: &[(WeightId, TensorInfo)],
+) -> Option<Value> {
+    let stored = tensors(source, |_, info| info.dtype);
+    let (norms, matrices): (Vec<_>, Vec<_>) =
+        stored.iter().cloned().partition(|(_, info)| info.shape.len() == 1);
+    let kept = matrices.iter().all(|tensor| targets.contains(tensor));
+    let common = common_type(&stored, |info| info.dtype);
+    let told = norms.iter().all(|(_, info)| info.dtype == common);
+    (kept && !told).then(|| Value::strings(norms.iter().map(|(_, info)| info.dtype.name())))
+}
+
+/// The types of [`NORM_TYPES`]; none where the entry is missing or not as it should be.
+fn recorded_norm_types(checkpoint: &Checkpoint) -> Vec<DType> {
+    let entry = checkpoint.gguf_metadata.iter().find(|(key, _)| key == NORM_TYPES);
+    let names = entry.and_then(|(_, value)| value.as_array()?.strings());
+    let types = names.into_iter().flatten().map(|name| {
+        let name = std::str::from_utf8(name).ok()?;
+        name.parse::<DType>().ok().filter(|dtype| dtype.is_float())
+    });
+    types.collect::<Option<_>>().unwrap_or_default()
+}
+
+/// The type that `dtype_of` gives all matrices; F32, which holds the values of all, where it gives several.
+fn common_type(
+    stored: &[(WeightId, TensorInfo)],
+    dtype_of: impl Fn(&TensorInfo) -> DType,
+) -> DType {
+    let mut matrices = stored.iter().filter(|(_, info)| info.shape.len() > 1);
+    let first = matrices.next().map_or(DType::F32, |(_, info)| dtype_of(info));
+    if matrices.all(|(_, info)| dtype_of(info) == first) { first } else { DType::F32 }
 }
 
 /// Every tensor of the network with the type that `dtype_of` gives it.
