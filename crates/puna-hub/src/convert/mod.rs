@@ -57,6 +57,14 @@ pub struct Written {
     pub notes: Vec<String>,
 }
 
+impl Written {
+    /// What there is to say of files that are in their places now.
+    pub(crate) fn of(files: Vec<PathBuf>, notes: Vec<String>) -> Self {
+        let n_bytes = files.iter().filter_map(|file| file.metadata().ok()).map(|file| file.len());
+        Self { n_bytes: n_bytes.sum(), files, notes }
+    }
+}
+
 impl<'a> Conversion<'a> {
     /// Plans to write `source` as `target`, matrices as `dtype`; without it each keeps its type where the target
     /// has that type, and becomes F32 where not.
@@ -152,8 +160,7 @@ impl<'a> Conversion<'a> {
         let (draft, notes) = self.gguf_draft(path, options, progress)?;
         let files = draft.files();
         draft.commit()?;
-        let n_bytes = files.iter().filter_map(|file| file.metadata().ok()).map(|file| file.len());
-        Ok(Written { n_bytes: n_bytes.sum(), files, notes })
+        Ok(Written::of(files, notes))
     }
 
     /// As [`Conversion::write`] to GGUF, up to the point where the model is complete but not yet in its place. The
