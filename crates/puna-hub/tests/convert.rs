@@ -380,11 +380,17 @@ fn notices_travel() {
     let bench = Bench::new();
     let folder = bench.path("llama");
     copy_folder(&testdata("models/mha/hf"), &folder);
-    let own = [("LICENSE.txt", "be kind"), ("USE_POLICY.md", "# no harm"), ("Notice", "by us")];
+    let own = [
+        ("LICENSE.txt", "be kind"),
+        ("LICENSE.llama2", "be kinder"),
+        ("USE_POLICY.md", "# no harm"),
+        ("Notice", "by us"),
+    ];
     for (name, text) in own {
         std::fs::write(folder.join(name), text).unwrap();
     }
-    std::fs::write(folder.join("README.md"), "---\nlicense: llama2\n---\n").unwrap();
+    let card = "---\nlicense: llama2\n---\n# Ours\n";
+    std::fs::write(folder.join("README.md"), card).unwrap();
     std::fs::write(folder.join("license.py"), "no notice").unwrap();
     let model = tokenizer(272).to_sentencepiece().unwrap();
     std::fs::write(folder.join("tokenizer.model"), model).unwrap();
@@ -392,14 +398,45 @@ fn notices_travel() {
     let (gguf, _) = bench.convert(&source, "a.gguf", None);
     let licence = gguf.checkpoint.metadata.iter().find(|(key, _)| key == "general.license");
     assert_eq!(licence.map(|(_, value)| value.as_str()), Some("llama2"));
-    bench.convert(&gguf, "b", None);
-    bench.convert(&source, "c", None);
-    for out in ["b", "c"] {
-        for (name, text) in own {
-            assert_eq!(std::fs::read_to_string(bench.path(out).join(name)).unwrap(), text);
+    for (source, out, card) in [(&gguf, "b", "---\nlicense: llama2\n---\n"), (&source, "c", card)] {
+        let (_, written) = bench.convert(source, out, None);
+        assert!(written.notes.is_empty(), "{:?}", written.notes);
+        let text = |name| std::fs::read_to_string(bench.path(out).join(name)).unwrap();
+        for (name, expected) in own {
+            assert_eq!(text(name), expected);
         }
+        assert_eq!(text("README.md"), card);
         assert!(!bench.path(out).join("license.py").exists());
     }
+}
+
+#[test]
+fn notices_that_stay_behind_are_told() {
+    let bench = Bench::new();
+    let folder = bench.path("llama");
+    copy_folder(&testdata("models/mha/hf"), &folder);
+    let model = tokenizer(272).to_sentencepiece().unwrap();
+    std::fs::write(folder.join("tokenizer.model"), model).unwrap();
+    let too_large = vec![b'x'; (1 << 20) + 1];
+    std::fs::write(folder.join("LICENSE-large.txt"), too_large).unwrap();
+    for no in 0..33 {
+        std::fs::write(folder.join(format!("NOTICE.{no:02}")), "by us").unwrap();
+    }
+    let source = puna_hub::open(folder.to_str().unwrap(), &OpenOptions::default()).unwrap();
+    let left_out = |written: &Written| {
+        let told = written.notes.iter().filter(|note| note.contains("is left out"));
+        told.map(|note| note.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for out in ["a.gguf", "a"] {
+        let (_, written) = bench.convert(&source, out, None);
+        assert_eq!(left_out(&written), ["LICENSE-large.txt", "NOTICE.32"], "{out}");
+    }
+    std::fs::write(bench.path("NOTICE.07"), "by others").unwrap();
+    std::fs::write(bench.path("NOTICE.08"), "by us").unwrap();
+    let gguf =
+        puna_hub::open(bench.path("a.gguf").to_str().unwrap(), &OpenOptions::default()).unwrap();
+    let (_, written) = bench.convert(&gguf, "b", None);
+    assert_eq!(left_out(&written), ["NOTICE.07"]);
 }
 
 #[test]

@@ -24,7 +24,7 @@ const TOKENIZER_FILES: [&str; 7] = [
 ];
 
 /// Other files of a Hugging Face folder, as they are named.
-const MODEL_FILES: [&str; 4] = [CONFIG, GENERATION_CONFIG, INDEX, CARD];
+const MODEL_FILES: [&str; 4] = [CONFIG, GENERATION_CONFIG, INDEX, notices::CARD];
 
 const CONFIG: &str = "config.json";
 
@@ -32,9 +32,6 @@ const INDEX: &str = "model.safetensors.index.json";
 
 /// How generation is meant to go, in a folder's own words.
 const GENERATION_CONFIG: &str = "generation_config.json";
-
-/// The model card.
-const CARD: &str = "README.md";
 
 /// Writes the folder `path`.
 pub(super) fn write(
@@ -62,14 +59,11 @@ pub(super) fn write(
         folder.write(INDEX, index.as_bytes())?;
     }
     folder.commit()?;
-    let mut files = Vec::new();
-    let mut n_bytes = 0;
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        n_bytes += entry.metadata().map_or(0, |file| file.len());
-        files.extend(Some(entry.path()).filter(|p| p.extension() == Some("safetensors".as_ref())));
-    }
-    files.sort();
-    Ok(Written { files, n_bytes, notes })
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut written = Written::of(entries.map(|entry| entry.path()).collect(), notes);
+    written.files.retain(|file| file.extension() == Some("safetensors".as_ref()));
+    written.files.sort();
+    Ok(written)
 }
 
 /// Whether this module writes files of this name: what has another is not replaced.
@@ -121,7 +115,10 @@ fn small_files(job: &Conversion<'_>, notes: &mut Vec<String>) -> Result<Vec<Smal
     } else {
         files.extend(made_tokenizer(source, notes)?);
     }
-    files.extend(notices::files(source)?);
+    files.extend(card(source)?);
+    let papers = notices::files(source)?;
+    notes.extend(papers.notes);
+    files.extend(papers.files);
     Ok(files)
 }
 
@@ -137,6 +134,16 @@ fn own_folder(source: &Opened) -> Option<PathBuf> {
     let file = source.checkpoint.files.first()?;
     (source.checkpoint.form == Form::HuggingFace)
         .then(|| file.parent().unwrap_or(Path::new("")).to_owned())
+}
+
+/// The model card: of a Hugging Face folder its own, of other forms a head that states the licence, if it is known.
+fn card(source: &Opened) -> Result<Option<SmallFile>, HubError> {
+    let own = own_folder(source).map(|folder| folder.join(notices::CARD));
+    let bytes = match own.filter(|path| path.is_file()) {
+        Some(path) => Some(read(path)?),
+        None => notices::licence_name(source).map(|name| notices::card_head(&name).into_bytes()),
+    };
+    Ok(bytes.map(|bytes| (notices::CARD.to_owned(), bytes)))
 }
 
 /// The tokenizer's files of a folder, as they are.

@@ -171,7 +171,9 @@ impl Metadata {
 
     /// Licence and notice files, as text.
     fn files(&mut self, source: &Opened) -> Result<(), HubError> {
-        for (name, bytes) in notices::files(source)? {
+        let notices = notices::files(source)?;
+        self.notes.extend(notices.notes);
+        for (name, bytes) in notices.files {
             match String::from_utf8(bytes) {
                 Ok(text) => self.set(&notices::key(&name), Value::String(text)),
                 Err(_) => self.notes.push(format!("{name} is no text: GGUF cannot hold it")),

@@ -4,16 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use puna_formats::Form;
-use puna_formats::gguf::Value;
 
+use crate::licence::is_paper;
 use crate::{HubError, Opened, built_in};
 
-/// How the names of such files begin, in lower case.
-const PREFIXES: [&str; 6] = ["license", "licence", "copying", "notice", "use_policy", "use-policy"];
-
-/// How they may end.
-const ENDINGS: [Option<&str>; 6] =
-    [None, Some("txt"), Some("md"), Some("pdf"), Some("rst"), Some("html")];
+/// The model card's name.
+pub(super) const CARD: &str = "README.md";
 
 /// Largest file that is taken along; Llama 2's are below 10 kB.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -24,8 +20,31 @@ const MAX_FILES: usize = 32;
 /// In front of a file's name, the key under which a GGUF file holds its text.
 const KEY_PREFIX: &str = "puna.file.";
 
-/// A file's name and its bytes.
-pub(super) type Notice = (String, Vec<u8>);
+/// Licences and the like: names and bytes.
+#[derive(Default)]
+pub(super) struct Notices {
+    pub(super) files: Vec<(String, Vec<u8>)>,
+    /// Which files do not go with the model, and why.
+    pub(super) notes: Vec<String>,
+}
+
+impl Notices {
+    /// Adds a file, or a note why not.
+    fn add(&mut self, name: String, bytes: Vec<u8>) {
+        match self.files.iter().find(|(other, _)| *other == name) {
+            Some((_, first)) if *first == bytes => {}
+            Some(_) => self.leave_out(&name, "another file of this name goes with the model"),
+            None if self.files.len() == MAX_FILES => {
+                self.leave_out(&name, &format!("{MAX_FILES} files are taken at most"));
+            }
+            None => self.files.push((name, bytes)),
+        }
+    }
+
+    fn leave_out(&mut self, name: &str, reason: &str) {
+        self.notes.push(format!("{name} is left out: {reason}"));
+    }
+}
 
 /// The metadata key for the text of a file.
 pub(super) fn key(name: &str) -> String {
@@ -37,18 +56,25 @@ pub(super) fn key(name: &str) -> String {
 ///
 /// # Errors
 /// One of them cannot be read.
-pub(super) fn files(source: &Opened) -> Result<Vec<Notice>, HubError> {
-    let mut found: Vec<Notice> = embedded(source).collect();
-    if source.checkpoint.files.is_empty() {
-        let notice = built_in::find(&source.name).and_then(|model| model.notice);
-        found.extend(notice.map(|bytes| ("NOTICE".to_owned(), bytes.to_vec())));
+pub(super) fn files(source: &Opened) -> Result<Notices, HubError> {
+    let mut found = Notices::default();
+    for (name, text) in embedded(source) {
+        found.add(name.to_owned(), text.as_bytes().to_vec());
+    }
+    if source.checkpoint.files.is_empty()
+        && let Some(notice) = built_in::find(&source.name).and_then(|model| model.notice)
+    {
+        found.add("NOTICE".to_owned(), notice.to_vec());
     }
     for folder in folders(source) {
-        for path in notices_in(&folder) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if found.len() < MAX_FILES && found.iter().all(|(other, _)| *other != name) {
-                let bytes = fs::read(&path).map_err(|source| HubError::Io { path, source })?;
-                found.push((name, bytes));
+        for (name, path) in notices_in(&folder) {
+            let io = |source| HubError::Io { path: path.clone(), source };
+            let n_bytes = path.metadata().map_err(io)?.len();
+            if n_bytes > MAX_FILE_BYTES {
+                let reason = format!("{n_bytes} bytes, {MAX_FILE_BYTES} are taken at most");
+                found.leave_out(&name, &reason);
+            } else {
+                found.add(name, fs::read(&path).map_err(io)?);
             }
         }
     }
@@ -57,22 +83,11 @@ pub(super) fn files(source: &Opened) -> Result<Vec<Notice>, HubError> {
 
 /// Such files as a GGUF file's metadata hold them. Names come from the file, so only those that a notice can have
 /// are believed.
-fn embedded(source: &Opened) -> impl Iterator<Item = Notice> {
+fn embedded(source: &Opened) -> impl Iterator<Item = (&str, &str)> {
     source.checkpoint.gguf_metadata.iter().filter_map(|(key, value)| {
-        let name = key.strip_prefix(KEY_PREFIX).filter(|name| is_notice(name))?;
-        match value {
-            Value::String(text) => Some((name.to_owned(), text.clone().into_bytes())),
-            _ => None,
-        }
+        let name = key.strip_prefix(KEY_PREFIX).filter(|name| is_paper(name))?;
+        Some((name, value.as_str()?))
     })
-}
-
-/// Whether a file is called like a licence, a notice or a use policy, and stays in its folder on every system.
-fn is_notice(name: &str) -> bool {
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._- ".contains(&b));
-    let lower = name.to_ascii_lowercase();
-    let ending = Path::new(&lower).extension().and_then(|ending| ending.to_str());
-    plain && PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) && ENDINGS.contains(&ending)
 }
 
 fn folders(source: &Opened) -> Vec<PathBuf> {
@@ -82,23 +97,28 @@ fn folders(source: &Opened) -> Vec<PathBuf> {
     file.ancestors().skip(1).take(n_levels).map(Path::to_owned).collect()
 }
 
-/// The notices in a folder, in alphabetical order.
-fn notices_in(folder: &Path) -> Vec<PathBuf> {
+/// The notices in a folder with their names, in alphabetical order.
+fn notices_in(folder: &Path) -> Vec<(String, PathBuf)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut paths: Vec<_> = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_notice))
-        .filter(|path| {
-            path.metadata().is_ok_and(|file| file.is_file() && file.len() <= MAX_FILE_BYTES)
-        })
+    let mut found: Vec<_> = entries
+        .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
+        .filter(|(name, path)| is_paper(name) && path.is_file())
         .collect();
-    paths.sort();
-    paths
+    found.sort();
+    found
 }
 
-/// The licence that a model card (`README.md`) states in its head, by Hugging Face's short name.
+/// The licence's short name: as a GGUF file's metadata state it, or the head of the model card beside the model.
 pub(super) fn licence_name(source: &Opened) -> Option<String> {
-    let card = folders(source).first()?.join("README.md");
+    let entries = &source.checkpoint.gguf_metadata;
+    let entry = entries.iter().find(|(key, _)| key == "general.license");
+    let in_metadata = entry.and_then(|(_, value)| value.as_str());
+    let known = in_metadata.map(str::to_owned).or_else(|| licence_in_card(source));
+    known.filter(|name| !name.is_empty())
+}
+
+fn licence_in_card(source: &Opened) -> Option<String> {
+    let card = folders(source).first()?.join(CARD);
     if card.metadata().ok()?.len() > MAX_FILE_BYTES {
         return None;
     }
@@ -106,23 +126,16 @@ pub(super) fn licence_name(source: &Opened) -> Option<String> {
     let head = text.strip_prefix("---")?;
     let (head, _) = head.split_once("\n---")?;
     let name = head.lines().find_map(|line| line.strip_prefix("license:"))?.trim();
-    (!name.is_empty()).then(|| name.trim_matches(['"', '\'']).to_owned())
+    Some(name.trim_matches(['"', '\'']).to_owned())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_notices_are_notices() {
-        for name in
-            ["LICENSE", "LICENSE.txt", "Notice", "USE_POLICY.md", "COPYING", "LICENCE-2.txt"]
-        {
-            assert!(is_notice(name), "{name}");
-        }
-        for name in ["license.json", "config.json", "LICENSE/../config", "licenses.py", "NOTICE\0"]
-        {
-            assert!(!is_notice(name), "{name}");
-        }
-    }
+/// A model card of nothing but a head that states the licence.
+pub(super) fn card_head(licence: &str) -> String {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    let name = match licence {
+        plain if plain.bytes().all(is_plain) => plain.to_owned(),
+        // A string of JSON is one of YAML.
+        other => serde_json::Value::from(other).to_string(),
+    };
+    format!("---\nlicense: {name}\n---\n")
 }
