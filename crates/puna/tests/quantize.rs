@@ -202,3 +202,17 @@ fn what_cannot_be_is_told() {
     quantize(&out, &long).expect(1, &["--ctx 1024 is longer than this model's 512"]);
     assert_eq!(folder.listing(), ["file", "short"]);
 }
+
+#[test]
+fn a_place_that_cannot_be_written_is_named_before_the_work() {
+    let folder = Folder::new();
+    let is_folder = folder.path("folder");
+    fs::create_dir(&is_folder).unwrap();
+    let missing = folder.path("no/such/folder/i.gguf");
+    for (out, part) in [(&missing, "i.gguf"), (&is_folder, "folder is a folder")] {
+        // There is no such model and no such text: neither is looked for.
+        let args = ["imatrix", "no-such-model", out.to_str().unwrap(), "--file", "none", "--force"];
+        run(&args).expect(1, &[part]);
+    }
+    assert_eq!(folder.listing(), ["folder"]);
+}
