@@ -29,9 +29,9 @@ pub(super) struct Notices {
 }
 
 impl Notices {
-    /// Adds a file, or a note why not.
+    /// Adds a file, or a note why not. Not every file system tells capital letters from small ones.
     fn add(&mut self, name: String, bytes: Vec<u8>) {
-        match self.files.iter().find(|(other, _)| *other == name) {
+        match self.files.iter().find(|(other, _)| other.eq_ignore_ascii_case(&name)) {
             Some((_, first)) if *first == bytes => {}
             Some(_) => self.leave_out(&name, "another file of this name goes with the model"),
             None if self.files.len() == MAX_FILES => {

@@ -52,16 +52,15 @@ pub(super) fn for_folder(
     let mut recorded = recorded.into_iter();
     let (mut targets, mut n_wide) = (Vec::with_capacity(stored.len()), 0);
     for (id, info) in stored {
-        let is_norm = info.shape.len() == 1;
-        let wanted = if is_norm { recorded.next().unwrap_or(common) } else { common };
-        let dtype = match info.shape.len() {
-            1 if keeps_norms => info.dtype,
-            1 if is_exact(source, id, &info, wanted, cpu)? => wanted,
-            1 => {
-                n_wide += 1;
-                DType::F32
-            }
-            _ => matrix(&info),
+        let dtype = if info.shape.len() > 1 {
+            matrix(&info)
+        } else if keeps_norms {
+            info.dtype
+        } else {
+            let wanted = recorded.next().unwrap_or(common);
+            let is_exact = is_exact(source, id, &info, wanted, cpu)?;
+            n_wide += usize::from(!is_exact);
+            if is_exact { wanted } else { DType::F32 }
         };
         targets.push((id, TensorInfo { dtype, shape: info.shape }));
     }
