@@ -281,6 +281,7 @@ def hub():
     listing("sound-folder", small("config.json"), small("model.safetensors.index.json"),
         large("model-00001-of-00001.safetensors"), large("tokenizer.model"), card={"license": ["mit"]})
     listing("sound-escape", large("../../m.gguf"), large("a\\..\\b.gguf"), large("C:m.Q4_0.gguf"))
+    listing("sound-twice", large("m.gguf"), small("LICENSE"), small("license"))
     listing("no-checksum", {"rfilename": "m.gguf", "size": 5000})
     listing("huge", large("m.gguf") | {"lfs": {"sha256": "a" * 64, "size": 2**64 - 1}})
     put("hub_listing", "cut", b'{"sha":"')
@@ -295,8 +296,9 @@ def hub():
     put("hub_manifest", "sound", json.dumps(manifest).encode())
     escape = files + [{"path": "../x", "size": 1, "sha256": "a" * 64}]
     overflow = files + [{"path": "x", "size": 2**64 - 1, "sha256": "a" * 64}]
-    for name, change in {"escape": {"files": escape}, "overflow": {"files": overflow}, "open": {"open": "/etc"},
-            "version": {"version": 2}}.items():
+    twice = files + [{"path": "M.gguf", "size": 1, "sha256": "f" * 64}]
+    for name, change in {"escape": {"files": escape}, "overflow": {"files": overflow}, "twice": {"files": twice},
+            "open": {"open": "/etc"}, "version": {"version": 2}}.items():
         put("hub_manifest", name, json.dumps(manifest | change).encode())
 
 

@@ -1,6 +1,8 @@
 //! What the fuzz targets of `puna-hub` do with an input. The crate's own tests include this file to replay the seeds.
 #![allow(dead_code, reason = "each user takes one function or all")]
 
+use std::collections::HashSet;
+
 use puna_hub::pull::{Listing, Reference, choices, select};
 use puna_hub::store::Manifest;
 
@@ -13,6 +15,7 @@ pub(crate) fn listing(data: &[u8]) -> bool {
         reference.wanted = wanted;
         if let Ok(selection) = select(&listing, &reference) {
             assert!(selection.files.iter().all(|file| stays_inside(&file.path)));
+            assert!(are_distinct(selection.files.iter().map(|file| &*file.path)));
         }
     }
     true
@@ -22,9 +25,16 @@ pub(crate) fn listing(data: &[u8]) -> bool {
 pub(crate) fn manifest(data: &[u8]) -> bool {
     let Ok(manifest) = Manifest::parse(data) else { return false };
     assert!(manifest.files.iter().all(|file| stays_inside(&file.path)));
+    assert!(are_distinct(manifest.files.iter().map(|file| &*file.path)));
     assert!(manifest.open.is_empty() || stays_inside(&manifest.open));
     // The sum was checked.
     manifest.n_bytes() < u64::MAX
+}
+
+/// Whether no two paths are one file's, case aside.
+fn are_distinct<'a>(paths: impl Iterator<Item = &'a str>) -> bool {
+    let mut seen = HashSet::new();
+    paths.map(str::to_lowercase).all(|path| seen.insert(path))
 }
 
 fn stays_inside(path: &str) -> bool {

@@ -106,6 +106,14 @@ pub enum PullError {
         /// What is wrong with it.
         message: String,
     },
+    /// Files that cannot be kept as one model.
+    #[error("{repository}: {message}")]
+    Files {
+        /// The repository.
+        repository: String,
+        /// What is wrong with them.
+        message: String,
+    },
     /// A file of another size than the hub said.
     #[error("{file}: expected {expected} bytes, the server says {found:?}")]
     Size {

@@ -3,7 +3,7 @@
 use super::{Listing, PullError, Reference, RemoteFile};
 use crate::licence::{MAX_TEXT_BYTES, is_paper};
 use crate::near_matches;
-use crate::store::check_path;
+use crate::store::{MAX_FILES, check_distinct, check_path};
 
 /// The files of one model of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,11 +58,23 @@ pub fn select(listing: &Listing, reference: &Reference) -> Result<Selection, Pul
     let papers = papers.filter(|paper| !selection.files.iter().any(|f| f.path == paper.path));
     let papers: Vec<RemoteFile> = papers.cloned().collect();
     selection.files.extend(papers);
-    for file in &selection.files {
-        check_path(&file.path)
-            .map_err(|message| PullError::Listing { url: reference.repository(), message })?;
-    }
+    check_files(&selection.files)
+        .map_err(|message| PullError::Files { repository: reference.repository(), message })?;
     Ok(selection)
+}
+
+/// Refuses files that the store could not keep as one model.
+fn check_files(files: &[RemoteFile]) -> Result<(), String> {
+    if files.len() > MAX_FILES {
+        return Err(format!(
+            "expected at most {MAX_FILES} files of a model, found {}",
+            files.len()
+        ));
+    }
+    files.iter().try_for_each(|file| check_path(&file.path))?;
+    check_distinct(files.iter().map(|file| file.path.as_str()))?;
+    let total = files.iter().try_fold(0u64, |total, file| total.checked_add(file.size));
+    total.map(drop).ok_or_else(|| "expected files that a disk can hold".to_owned())
 }
 
 /// The GGUF models that a repository offers, a split one once.
@@ -326,6 +338,12 @@ mod tests {
         check("config.json x.py", None, Err("no model in it"));
         check("../../evil.gguf", None, Err("expected a path inside the repository"));
         check("sub\\a.gguf", None, Err("expected a path inside the repository"));
+        let twice = "config.json model.safetensors model.safetensors";
+        check(twice, None, Err("o/n: expected files of different names"));
+        check("a.gguf LICENSE license", None, Err("found \"license\" twice"));
+        let many: Vec<String> = (0..10_000).map(|n| format!("model{n}.safetensors")).collect();
+        let many = format!("config.json {}", many.join(" "));
+        check(&many, None, Err("expected at most 10000 files of a model, found 10001"));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The description of a pulled model: which files it has, where they came from, under which licence.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::name::ModelName;
@@ -9,7 +11,7 @@ use crate::licence::Acceptance;
 const VERSION: u32 = 1;
 
 /// Most files of a model.
-const MAX_FILES: usize = 10_000;
+pub(crate) const MAX_FILES: usize = 10_000;
 
 /// A pulled model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +90,7 @@ impl Manifest {
             }
             total = total.checked_add(file.size).ok_or("the sizes of the files overflow")?;
         }
+        check_distinct(manifest.files.iter().map(|file| file.path.as_str()))?;
         let opens = |file: &ManifestFile| file.path == manifest.open;
         if !manifest.open.is_empty() && !manifest.files.iter().any(opens) {
             return Err(format!("expected a file of the model to open, found {:?}", manifest.open));
@@ -111,6 +114,17 @@ pub(crate) fn check_path(path: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("expected a path inside the repository, found {path:?}"))
+}
+
+/// Refuses paths that are one file's where case does not count, as on Windows and macOS.
+pub(crate) fn check_distinct<'a>(paths: impl Iterator<Item = &'a str>) -> Result<(), String> {
+    let mut seen = HashSet::new();
+    for path in paths {
+        if !seen.insert(path.to_lowercase()) {
+            return Err(format!("expected files of different names, found {path:?} twice"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether `text` is `n` lower-case hexadecimal digits.

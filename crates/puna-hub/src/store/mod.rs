@@ -14,10 +14,10 @@
 
 mod error;
 mod manifest;
+mod models;
 mod name;
 mod partial;
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -30,12 +30,12 @@ pub use error::StoreError;
 pub use manifest::{Manifest, ManifestFile};
 pub use name::{DEFAULT_REVISION, ModelName};
 
-pub(crate) use manifest::{check_path, is_hex};
+pub(crate) use manifest::{MAX_FILES, check_distinct, check_path, is_hex};
 pub(crate) use name::Typed;
 pub(crate) use partial::{Partial, PartialLock, hex};
 
-/// Largest description that is read.
-const MAX_MANIFEST_BYTES: u64 = 1 << 22;
+/// Largest description that is read: enough for as many files as a model may have, each with the longest path.
+const MAX_MANIFEST_BYTES: u64 = 1 << 23;
 
 /// A folder of pulled models. It need not exist until something is put into it.
 #[derive(Clone, Debug)]
@@ -68,33 +68,46 @@ impl Store {
     /// # Errors
     /// A folder or description that cannot be read.
     pub fn list(&self) -> Result<Vec<Manifest>, StoreError> {
-        let mut manifests = Vec::new();
+        let (models, unreadable) = self.list_readable()?;
+        unreadable.into_iter().next().map_or(Ok(models), Err)
+    }
+
+    /// The pulled models whose descriptions can be read, by name, and what is wrong with the other descriptions.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn list_readable(&self) -> Result<(Vec<Manifest>, Vec<StoreError>), StoreError> {
+        let (mut models, mut unreadable) = (Vec::new(), Vec::new());
         for org in entries(&self.root.join("manifests"))? {
             for name in entries(&org)? {
-                for file in entries(&name)? {
-                    if file.extension().is_some_and(|e| e == "json") {
-                        manifests.extend(read_manifest(&file)?);
+                let files = entries(&name)?.into_iter();
+                for file in files.filter(|f| f.extension().is_some_and(|e| e == "json")) {
+                    match read_manifest(&file) {
+                        Ok(found) => models.extend(found),
+                        Err(e) => unreadable.push(e),
                     }
                 }
             }
         }
-        manifests.sort_by(|a, b| a.model.cmp(&b.model));
-        Ok(manifests)
+        models.sort_by(|a, b| a.model.cmp(&b.model));
+        Ok((models, unreadable))
     }
 
     /// The model that `typed` names: whole, or as far as it is unambiguous.
     ///
     /// # Errors
-    /// No such model, or several; a description that cannot be read.
+    /// No such model, or several; its description cannot be read. (Other models' descriptions do not matter.)
     pub fn find(&self, typed: &str) -> Result<Manifest, StoreError> {
-        let mut all = self.list()?;
-        if let Some(idx) = all.iter().position(|m| m.model.to_string() == typed) {
-            return Ok(all.swap_remove(idx));
+        let parts = Typed::parse(typed);
+        if let Some(model) = parts.as_ref().and_then(ModelName::from_typed)
+            && let Some(found) = read_manifest(&self.manifest_path(&model))?
+            && found.model == model
+        {
+            return Ok(found);
         }
-        let mut matching: Vec<Manifest> = match Typed::parse(typed) {
-            Some(parts) => all.iter().filter(|m| m.model.answers_to(&parts)).cloned().collect(),
-            None => Vec::new(),
-        };
+        let (all, _) = self.list_readable()?;
+        let is_meant = |m: &&Manifest| parts.as_ref().is_some_and(|p| m.model.answers_to(p));
+        let mut matching: Vec<Manifest> = all.iter().filter(is_meant).cloned().collect();
         match matching.len() {
             1 => Ok(matching.remove(0)),
             0 => Err(StoreError::Unknown { name: typed.to_owned(), near: near_names(&all, typed) }),
@@ -121,63 +134,6 @@ impl Store {
         })
     }
 
-    /// Enters a model whose files are all in `blobs`: its folder, then its description. Files that another process
-    /// removed meanwhile are given back, to be fetched again; then nothing was entered.
-    pub(crate) fn commit(&self, manifest: &Manifest) -> Result<Vec<ManifestFile>, StoreError> {
-        let _lock = self.lock()?;
-        let missing = manifest.files.iter().filter(|f| !self.has_blob(&f.sha256, f.size));
-        let missing: Vec<ManifestFile> = missing.cloned().collect();
-        if !missing.is_empty() {
-            return Ok(missing);
-        }
-        let folder = self.folder_of(&manifest.model);
-        let new = with_suffix(&folder, "new");
-        remove_folder(&new)?;
-        for file in &manifest.files {
-            let link = join(&new, &file.path);
-            create_parent(&link)?;
-            self.link_blob(&file.sha256, &link)?;
-        }
-        remove_folder(&folder)?;
-        fs::rename(&new, &folder).map_err(io_error(&folder))?;
-        write_atomic(&self.manifest_path(&manifest.model), &manifest.to_bytes())?;
-        Ok(Vec::new())
-    }
-
-    /// Removes a model, and the files that no other model has.
-    ///
-    /// # Errors
-    /// A file that cannot be removed.
-    pub fn remove(&self, model: &ModelName) -> Result<Removed, StoreError> {
-        let _lock = self.lock()?;
-        let path = self.manifest_path(model);
-        let Some(manifest) = read_manifest(&path)? else { return Ok(Removed::default()) };
-        fs::remove_file(&path).map_err(io_error(&path))?;
-        let folder = self.folder_of(model);
-        remove_folder(&folder)?;
-        for path in [path.as_path(), &folder] {
-            // Their owners' folders go too, once empty.
-            let _ = path.ancestors().skip(1).take(2).try_for_each(fs::remove_dir);
-        }
-        let others = self.list()?;
-        let kept: HashSet<&str> =
-            others.iter().flat_map(|m| &m.files).map(|f| f.sha256.as_str()).collect();
-        let mut removed = Removed::default();
-        for file in manifest.files.iter().filter(|f| !kept.contains(f.sha256.as_str())) {
-            let blob = self.blob_path(&file.sha256);
-            match fs::remove_file(&blob) {
-                Ok(()) => {
-                    removed.freed += file.size;
-                    removed.n_files += 1;
-                }
-                // The same bytes under two names of the model.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(io_error(&blob)(e)),
-            }
-        }
-        Ok(removed)
-    }
-
     /// The path of the file with these bytes.
     pub(crate) fn blob_path(&self, sha256: &str) -> PathBuf {
         self.root.join("blobs").join(format!("sha256-{sha256}"))
@@ -197,15 +153,6 @@ impl Store {
     pub(crate) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let _lock = self.lock()?;
         write_atomic(path, bytes)
-    }
-
-    /// A second name for a blob; a copy where the file system has no hard links.
-    fn link_blob(&self, sha256: &str, to: &Path) -> Result<(), StoreError> {
-        let blob = self.blob_path(sha256);
-        if fs::hard_link(&blob, to).is_ok() {
-            return Ok(());
-        }
-        fs::copy(&blob, to).map(drop).map_err(io_error(to))
     }
 
     fn folder_of(&self, model: &ModelName) -> PathBuf {

@@ -29,6 +29,16 @@ impl ModelName {
         format!("{}/{}", self.org, self.name)
     }
 
+    /// The one model that is called exactly as typed; `None` if no owner was.
+    pub(super) fn from_typed(typed: &Typed<'_>) -> Option<Self> {
+        Some(Self {
+            org: typed.org?.to_owned(),
+            name: typed.name.to_owned(),
+            revision: typed.revision.unwrap_or(DEFAULT_REVISION).to_owned(),
+            tag: typed.tag.map(str::to_owned),
+        })
+    }
+
     /// Whether this model may be meant by `typed`: parts that were not typed count as equal, and case never counts.
     pub(super) fn answers_to(&self, typed: &Typed<'_>) -> bool {
         let same =

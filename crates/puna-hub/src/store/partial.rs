@@ -5,16 +5,18 @@
 //! count of bytes for each range. A count is written after the bytes it counts have reached the disk, so that whatever
 //! ends the process, what is counted is there.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use super::{Removed, Store, StoreError, create_parent, entries, io_error, open_lock, with_suffix};
+use super::{
+    Manifest, Removed, Store, StoreError, create_parent, entries, io_error, open_lock, with_suffix,
+};
 
 /// The right to fetch one file, held by one process at a time.
 pub(crate) struct PartialLock {
@@ -118,6 +120,7 @@ impl Store {
             .open(&partial.path)
             .and_then(|file| file.sync_all())
             .and_then(|()| fs::rename(&partial.path, &blob))
+            .and_then(|()| protect(&blob))
             .map_err(io_error(&blob))?;
         let ranges = with_suffix(&partial.path, "ranges");
         drop(partial);
@@ -125,45 +128,62 @@ impl Store {
         Ok(())
     }
 
-    /// What interrupted pulls left: files on their way, and whole ones of models that are not whole.
+    /// What interrupted pulls left: files on their way that nobody is fetching now, and whole ones of models that are
+    /// not whole. (The latter cannot be told while the description of a model cannot be read.)
     ///
     /// # Errors
     /// A folder that cannot be read.
     pub fn unfinished(&self) -> Result<Removed, StoreError> {
-        let keys = self.partial_keys()?;
-        let loose = self.loose_blobs()?;
-        let sizes = keys.iter().map(|key| self.partial_bytes(key));
-        let sizes = sizes.chain(loose.iter().map(|(_, size)| *size));
-        let freed = sizes.fold(0, u64::saturating_add);
-        Ok(Removed { freed, n_files: keys.len() + loose.len() })
+        let keys = self.partial_keys()?.into_iter();
+        let is_left = |key: &String| self.partial_path(key).exists() && !self.is_being_fetched(key);
+        let mut sizes: Vec<u64> = keys.filter(is_left).map(|k| self.partial_bytes(&k)).collect();
+        let (models, unreadable) = self.list_readable()?;
+        if unreadable.is_empty() {
+            sizes.extend(self.loose_blobs(&models)?.iter().map(|(_, size)| *size));
+        }
+        Ok(Removed {
+            freed: sizes.iter().copied().fold(0, u64::saturating_add),
+            n_files: sizes.len(),
+        })
     }
 
     /// Removes it, except files that another process is fetching. (One that misses a whole file fetches it again.)
     ///
     /// # Errors
-    /// A file that cannot be removed.
+    /// A file that cannot be removed; a description that cannot be read, since its model may have any whole file.
     pub fn remove_unfinished(&self) -> Result<Removed, StoreError> {
         let mut removed = Removed::default();
+        let mut remove = |path: &Path, size: u64| match fs::remove_file(path) {
+            Ok(()) => {
+                removed.freed = removed.freed.saturating_add(size);
+                removed.n_files += 1;
+                Ok(())
+            }
+            // It was finished, or removed, by another process.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(io_error(path)(e)),
+        };
         for key in self.partial_keys()? {
             let Some(_lock) = self.try_lock_partial(&key)? else { continue };
-            removed.freed = removed.freed.saturating_add(self.partial_bytes(&key));
-            removed.n_files += 1;
-            let path = self.partial_path(&key);
+            let (path, size) = (self.partial_path(&key), self.partial_bytes(&key));
+            remove(&path, size)?;
             let _ = fs::remove_file(with_suffix(&path, "ranges"));
-            fs::remove_file(&path).map_err(io_error(&path))?;
         }
         let _lock = self.lock()?;
-        for (path, size) in self.loose_blobs()? {
-            fs::remove_file(&path).map_err(io_error(&path))?;
-            removed.freed = removed.freed.saturating_add(size);
-            removed.n_files += 1;
+        for (path, size) in self.loose_blobs(&self.list()?)? {
+            remove(&path, size)?;
         }
         Ok(removed)
     }
 
-    /// Whole files that no model has, with their sizes.
-    fn loose_blobs(&self) -> Result<Vec<(PathBuf, u64)>, StoreError> {
-        let models = self.list()?;
+    /// Whether a process holds the lock on the file that is to have checksum `key`.
+    fn is_being_fetched(&self, key: &str) -> bool {
+        let lock = File::open(with_suffix(&self.partial_path(key), "lock"));
+        lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Whole files that none of all the `models` has, with their sizes.
+    fn loose_blobs(&self, models: &[Manifest]) -> Result<Vec<(PathBuf, u64)>, StoreError> {
         let used: HashSet<PathBuf> =
             models.iter().flat_map(|m| &m.files).map(|f| self.blob_path(&f.sha256)).collect();
         let is_blob = |path: &PathBuf| {
@@ -176,18 +196,31 @@ impl Store {
         Ok(loose.filter_map(sized).collect())
     }
 
-    /// The checksums that the files on their way are to have.
-    fn partial_keys(&self) -> Result<Vec<String>, StoreError> {
+    /// The checksums that the files on their way are to have, also of those of which only counts or a lock are left.
+    fn partial_keys(&self) -> Result<BTreeSet<String>, StoreError> {
         let names = entries(&self.root.join("blobs"))?.into_iter();
         let names = names.filter_map(|path| path.file_name()?.to_str().map(str::to_owned));
-        let keys = names.filter_map(|name| name.strip_prefix("partial-").map(str::to_owned));
-        // The files that belong to one have a suffix.
-        Ok(keys.filter(|key| !key.contains('.')).collect())
+        let key = |name: String| {
+            let rest = name.strip_prefix("partial-")?;
+            Some(rest.split('.').next().unwrap_or(rest).to_owned())
+        };
+        Ok(names.filter_map(key).collect())
     }
 
     fn partial_path(&self, key: &str) -> PathBuf {
         self.root.join("blobs").join(format!("partial-{key}"))
     }
+}
+
+/// Makes a blob read-only, and with it each model's file that is a link to it: whoever writes to one changes them all.
+/// Not on Windows, where read-only files resist removal.
+fn protect(blob: &Path) -> io::Result<()> {
+    if cfg!(windows) {
+        return Ok(());
+    }
+    let mut permissions = fs::metadata(blob)?.permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(blob, permissions)
 }
 
 fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
@@ -356,11 +389,16 @@ mod tests {
         assert_eq!((partial.n_ranges(), partial.n_done(), partial.missing(1)), (3, 3, (13, 20)));
         drop(lock);
         assert_eq!(store.unfinished().unwrap(), Removed { freed: 3, n_files: 1 });
-        // Of another size, it is another file.
+        // Of another size, it is another file; nor is one left that is being fetched.
         let lock = store.try_lock_partial(key).unwrap().unwrap();
+        assert_eq!(store.unfinished().unwrap(), Removed::default());
         assert_eq!(store.partial(&lock, key, 26, 10).unwrap().n_done(), 0);
         drop(lock);
-        store.remove_unfinished().unwrap();
+        let stray = folder.path().join("blobs").join("partial-git-01");
+        fs::write(with_suffix(&stray, "ranges"), "").unwrap();
+        fs::write(with_suffix(&stray, "lock"), "").unwrap();
+        assert_eq!(store.unfinished().unwrap().n_files, 1);
+        assert_eq!(store.remove_unfinished().unwrap().n_files, 1);
         assert!(entries(&folder.path().join("blobs")).unwrap().is_empty());
     }
 
@@ -375,5 +413,8 @@ mod tests {
         // `printf 'hello\n' | git hash-object --stdin`, `printf 'hello\n' | sha256sum`.
         assert_eq!(sums.git, "ce013625030ba8dba906f756967f9e9ca394464a");
         assert_eq!(sums.sha256, "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03");
+        store.keep(partial, &sums.sha256).unwrap();
+        let blob = fs::metadata(store.blob_path(&sums.sha256)).unwrap();
+        assert_eq!(blob.permissions().readonly(), !cfg!(windows));
     }
 }

@@ -22,16 +22,19 @@ pub(crate) struct ListArgs {
 /// Writes a table, or JSON, to stdout.
 pub(crate) fn run(args: &ListArgs) -> anyhow::Result<()> {
     let store = environment::store_or_fail()?;
-    let models = store.list()?;
+    let (models, unreadable) = store.list_readable()?;
     let mut out = BufWriter::new(io::stdout().lock());
     if args.json {
         writeln!(out, "{}", models.iter().map(to_json).collect::<Value>())?;
-    } else if models.is_empty() {
+    } else if models.is_empty() && unreadable.is_empty() {
         note!("no models in {}; puna pull ORG/NAME fetches one", store.root().display());
-    } else {
+    } else if !models.is_empty() {
         write_table(&mut out, &models)?;
     }
     out.flush()?;
+    for error in unreadable {
+        note!("{error}");
+    }
     let Removed { freed, n_files } = store.unfinished()?;
     if n_files > 0 {
         let files = units::plural(n_files, "unfinished file");
