@@ -9,6 +9,7 @@ use puna_hub::store::Manifest;
 /// What a hub says about a repository. Whatever is chosen of it stays in its folder.
 pub(crate) fn listing(data: &[u8]) -> bool {
     let Ok(listing) = Listing::parse(data) else { return false };
+    assert!(listing.files.iter().all(|file| stays_inside(&file.path)));
     let wanted = choices(&listing).into_iter().map(|choice| Some(choice.name));
     for wanted in wanted.chain([None, Some("Q4_0".to_owned())]) {
         let mut reference = Reference::parse("org/name").expect("a repository's name");

@@ -15,6 +15,7 @@ mod near;
 mod open;
 pub mod pull;
 pub mod quantize;
+mod shown;
 pub mod store;
 pub mod synth;
 mod tokenizer;

@@ -5,13 +5,14 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use puna_formats::Checkpoint;
+use puna_formats::gguf::Value;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::open::{Place, locate};
 use crate::pull::{Reference, StatedLicence};
 use crate::store::{Store, StoreError, check_path, hex, now};
-use crate::{HubError, OpenOptions};
+use crate::{HubError, OpenOptions, shown};
 
 /// Largest licence text that is read.
 pub const MAX_TEXT_BYTES: u64 = 1 << 20;
@@ -27,6 +28,13 @@ const OTHER_ENDINGS: &str = "gguf ggml safetensors bin pth pt ckpt h5 msgpack on
 
 /// Words by which the Llama 2 Community License Agreement is known.
 const LLAMA2_TITLE: &str = "llama 2 community license agreement";
+
+/// Where Meta has, or had, it.
+const LLAMA2_PAGES: [&str; 2] =
+    ["ai.meta.com/llama/license", "ai.meta.com/resources/models-and-libraries/llama"];
+
+/// In front of a file's name, the key under which a GGUF file holds its text.
+const FILE_KEY: &str = "puna.file.";
 
 /// Terms of the Llama 2 licence that are unlike those of usual licences, in our words; the text itself decides.
 pub const LLAMA2_SPECIAL_TERMS: [&str; 4] = [
@@ -81,15 +89,18 @@ struct Record {
 impl Terms {
     /// The licence's identifier: as stated, or as its text is known.
     pub fn id(&self) -> Option<&str> {
-        let stated = self.stated.id.as_deref().filter(|id| *id != "other");
+        let stated = self.stated.id.as_deref().filter(|id| !id.eq_ignore_ascii_case("other"));
         let named = stated.or(self.stated.name.as_deref());
         named.or_else(|| self.is_llama2().then_some("llama2")).or(self.stated.id.as_deref())
     }
 
-    /// Whether it is the Llama 2 Community License Agreement.
+    /// Whether it is the Llama 2 Community License Agreement: by its identifier, its name, where its text is, or its
+    /// text.
     pub fn is_llama2(&self) -> bool {
-        let stated = self.stated.id.as_deref() == Some("llama2");
-        stated || self.papers.iter().any(|paper| is_llama2_text(&paper.text))
+        let StatedLicence { id, name, link } = &self.stated;
+        [id, name].into_iter().flatten().any(|name| is_llama2_name(name))
+            || link.as_deref().is_some_and(is_llama2_link)
+            || self.papers.iter().any(|paper| is_llama2_text(&paper.text))
     }
 
     /// SHA-256 of what is stated and shown: lines `id`, `name` and `link`, then for each paper a line as `sha256sum`
@@ -146,9 +157,13 @@ impl Paper {
     pub(crate) fn read(path: &Path, name: &str) -> io::Result<Self> {
         let mut bytes = Vec::new();
         fs::File::open(path)?.take(MAX_TEXT_BYTES).read_to_end(&mut bytes)?;
-        let shown = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
-        let text = String::from_utf8_lossy(&bytes).chars().filter(shown).collect();
-        Ok(Self { path: name.to_owned(), sha256: hex(&Sha256::digest(&bytes)), text })
+        Ok(Self::new(name, &bytes))
+    }
+
+    /// The licence file `name` with these bytes.
+    pub(crate) fn new(name: &str, bytes: &[u8]) -> Self {
+        let text = shown::lines(&String::from_utf8_lossy(bytes));
+        Self { path: name.to_owned(), sha256: hex(&Sha256::digest(bytes)), text }
     }
 }
 
@@ -195,16 +210,28 @@ pub fn licence_of(
             let (id, source) = (Some("MIT".to_owned()), "models/NOTICE".to_owned());
             Some(Licence { id, sha256: None, accepted: None, source })
         }
-        Place::Path(path) => in_metadata(checkpoint).or_else(|| beside(&path)),
+        Place::Path(path) => {
+            stated_in(checkpoint).or_else(|| embedded_in(checkpoint)).or_else(|| beside(&path))
+        }
     })
 }
 
-/// What the metadata of a GGUF file say.
-fn in_metadata(checkpoint: &Checkpoint) -> Option<Licence> {
+/// What the metadata of a GGUF file state.
+fn stated_in(checkpoint: &Checkpoint) -> Option<Licence> {
     let key = "general.license";
     let (_, id) = checkpoint.metadata.iter().find(|(k, v)| k == key && !v.is_empty())?;
     let (id, source) = (Some(id.trim_matches('"').to_owned()), key.to_owned());
     Some(Licence { id, sha256: None, accepted: None, source })
+}
+
+/// What the first licence file inside a GGUF file says.
+fn embedded_in(checkpoint: &Checkpoint) -> Option<Licence> {
+    let texts = checkpoint.gguf_metadata.iter().filter_map(|(key, value)| match value {
+        Value::String(text) => Some((key.strip_prefix(FILE_KEY)?, text)),
+        _ => None,
+    });
+    let (name, text) = texts.filter(|(name, _)| is_licence(name)).min_by_key(|(name, _)| *name)?;
+    Some(Licence::of(Paper::new(name, text.as_bytes()), format!("{FILE_KEY}{name}")))
 }
 
 /// What the first licence file in the model's folder says.
@@ -213,16 +240,35 @@ fn beside(path: &Path) -> Option<Licence> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let names =
         fs::read_dir(folder).ok()?.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
-    let is_licence = |name: &String| {
-        let lower = name.to_ascii_lowercase();
-        ["license", "licence"].iter().any(|start| lower.starts_with(start))
-            && folder.join(name).is_file()
-    };
-    let name = names.filter(is_licence).min()?;
-    let paper = Paper::read(&folder.join(&name), &name).ok()?;
-    let id = is_llama2_text(&paper.text).then(|| "llama2".to_owned());
-    let source = folder.join(&name).display().to_string();
-    Some(Licence { id, sha256: Some(paper.sha256), accepted: None, source })
+    let name = names.filter(|name| is_licence(name) && folder.join(name).is_file()).min()?;
+    let path = folder.join(&name);
+    Some(Licence::of(Paper::read(&path, &name).ok()?, path.display().to_string()))
+}
+
+impl Licence {
+    /// What is known from a licence's text.
+    fn of(paper: Paper, source: String) -> Self {
+        let id = is_llama2_text(&paper.text).then(|| "llama2".to_owned());
+        Self { id, sha256: Some(paper.sha256), accepted: None, source }
+    }
+}
+
+/// Whether a file of this name is a licence, rather than a notice or a policy.
+fn is_licence(name: &str) -> bool {
+    is_paper(name) && name.to_ascii_lowercase().starts_with("licen")
+}
+
+/// Whether a licence is called so: `llama2`, `Llama-2`, `LLAMA 2 Community`.
+fn is_llama2_name(name: &str) -> bool {
+    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    plain.to_ascii_lowercase().starts_with("llama2")
+}
+
+/// Whether the text of the licence is, or was, at this address.
+fn is_llama2_link(link: &str) -> bool {
+    let lower = link.to_ascii_lowercase();
+    let rest = lower.split_once("://").map_or(&*lower, |(_, rest)| rest);
+    LLAMA2_PAGES.iter().any(|page| rest.trim_start_matches("www.").starts_with(page))
 }
 
 fn is_llama2_text(text: &str) -> bool {
@@ -284,6 +330,22 @@ mod tests {
         ] {
             assert_eq!((terms.is_llama2(), terms.id()), (true, expected));
         }
+        let stated = |name: &str, link: &str| StatedLicence {
+            id: Some("other".to_owned()),
+            name: Some(name.to_owned()).filter(|name| !name.is_empty()),
+            link: Some(link.to_owned()),
+        };
+        for (name, link, expected) in [
+            ("llama2", "", true),
+            ("Llama-2-Community", "", true),
+            ("", "https://ai.meta.com/llama/license/", true),
+            ("", "HTTPS://www.ai.meta.com/resources/models-and-libraries/Llama-downloads/", true),
+            ("llama3", "https://llama.meta.com/llama3/license", false),
+            ("mine", "https://example.com/ai.meta.com/llama/license", false),
+        ] {
+            let terms = Terms { stated: stated(name, link), papers: Vec::new() };
+            assert_eq!(terms.is_llama2(), expected, "{name} {link}");
+        }
         let mit = terms(Some("mit"), "MIT License");
         assert_eq!((mit.is_llama2(), mit.id()), (false, Some("mit")));
         assert_eq!(terms(None, "some text").id(), None);
@@ -324,6 +386,15 @@ mod tests {
         assert_eq!((found.id.as_deref(), found.accepted), (Some("llama2"), None));
         assert!(found.source.ends_with("LICENSE.txt") && found.sha256.is_some());
         assert_eq!(licence("stories260K").unwrap().id.as_deref(), Some("MIT"));
+        // Inside a GGUF file.
+        let mut checkpoint = crate::open_checkpoint(model, &options).unwrap();
+        for (name, text) in [("NOTICE", "Llama 2 is"), ("LICENSE.txt", "some terms")] {
+            let value = Value::String(text.to_owned());
+            checkpoint.gguf_metadata.push((format!("puna.file.{name}"), value));
+        }
+        let found = licence_of(model, &checkpoint, &options).unwrap().unwrap();
+        assert_eq!((&*found.source, found.id), ("puna.file.LICENSE.txt", None));
+        assert_eq!(found.sha256, Some(hex(&Sha256::digest("some terms"))));
     }
 
     #[test]

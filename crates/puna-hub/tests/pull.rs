@@ -39,7 +39,7 @@ impl Bench {
     /// With one model file of `n` bytes.
     fn with_model(n: usize) -> Self {
         let files: [(&str, &[u8]); 3] =
-            [("m.Q4_0.gguf", &noise(n)), ("README.md", b"card"), ("NOTICE", b"")];
+            [("m.Q4_0.gguf", &noise(n)), ("README.md", b"card"), ("LICENSE", b"MIT")];
         Self::new(Repository::new("o/n", &files))
     }
 
@@ -52,7 +52,7 @@ impl Bench {
         let reference = Reference::parse(repository)?;
         let listing = hub.list(&reference, on)?;
         let selection = select(&listing, &reference)?;
-        let terms = hub.terms(&self.store, &reference, &listing, &selection, on)?;
+        let terms = hub.terms(&reference, &listing, &selection, on)?;
         let licence = terms.accept(&self.store, &reference)?;
         hub.pull(&self.store, &reference, &listing, &selection, licence, on)
     }
@@ -94,7 +94,7 @@ fn a_model_arrives_in_ranges_and_is_entered_once() {
     bench.ok();
     assert_eq!(bench.n_asked(), 0);
     let removed = bench.store.remove(&manifest.model).unwrap();
-    assert_eq!(removed.freed, 5 * RANGE as u64 + 7 + 4);
+    assert_eq!(removed.freed, (5 * RANGE + 7 + b"cardMIT".len()) as u64);
     assert!(bench.store.list().unwrap().is_empty());
     assert_eq!(std::fs::read_dir(bench.store.root().join("blobs")).unwrap().count(), 0);
 }
@@ -102,7 +102,8 @@ fn a_model_arrives_in_ranges_and_is_entered_once() {
 #[test]
 fn what_passes_is_tried_again() {
     let n = 3 * RANGE;
-    let faults: [(&str, Fault, usize); 8] = [
+    let faults: [(&str, Fault, usize); 9] = [
+        ("m.Q4", Fault::Expired, 2),
         ("m.Q4", Fault::Drop(100), 6),
         ("m.Q4", Fault::Stall(100, Duration::from_secs(2)), 2),
         ("m.Q4", Fault::Slow(Duration::from_millis(20)), 3),
@@ -125,7 +126,10 @@ fn what_does_not_pass_is_told() {
     let status = Fault::Status;
     let redirect = |url: &str| Fault::Redirect(url.to_owned());
     let cut = Fault::Body(b"{\"sha\": \"".to_vec());
-    let faults: [(&str, Fault, &[&str]); 9] = [
+    let faults: [(&str, Fault, &[&str]); 12] = [
+        ("m.Q4", Fault::Expired, &["/m.Q4_0.gguf: the server answers 403"]),
+        ("LICENSE", Fault::WrongBytes, &["LICENSE", "damaged"]),
+        ("LICENSE", Fault::WrongSize, &["LICENSE"]),
         ("m.Q4", Fault::WrongSize, &["m.Q4_0.gguf: expected 12288 bytes", "12289"]),
         ("m.Q4", Fault::WrongBytes, &["m.Q4_0.gguf", "damaged and was discarded", "checksum"]),
         ("README", Fault::WrongBytes, &["README.md", "damaged"]),
@@ -170,8 +174,7 @@ fn an_interrupted_pull_goes_on_where_it_was() {
     assert!(bench.store.list().unwrap().is_empty());
     let unfinished = bench.store.unfinished().unwrap();
     let there = unfinished.freed as usize;
-    // The empty notice was fetched before the licence was accepted.
-    assert_eq!(unfinished.n_files, 2);
+    assert_eq!(unfinished.n_files, 1);
     assert!((6 * RANGE..=13 * RANGE).contains(&there), "{there}");
     bench.n_asked();
     let manifest = bench.ok();
@@ -233,11 +236,19 @@ fn what_is_not_there_is_met_with_help() {
     let reference = Reference::parse("o/n").unwrap();
     let message = Hub::new(offline).unwrap().list(&reference, &|_| true).unwrap_err().to_string();
     assert!(message.contains("HF_HUB_OFFLINE"), "{message}");
-    for (endpoint, token) in [("ftp://x", None), ("", None), ("https://x", Some("a\r\nb"))] {
-        let token = token.map(str::to_owned);
-        let options = HubOptions { endpoint: endpoint.to_owned(), token, ..HubOptions::default() };
+    for (endpoint, token, proxy) in [
+        ("ftp://x", None, None),
+        ("", None, None),
+        ("https://x", Some("a\r\nb"), None),
+        ("https://me:s3cret@x", None, None),
+        ("me:s3cret@x", None, None),
+        ("https://x", None, Some("bad://me:s3cret@x")),
+    ] {
+        let [token, proxy] = [token, proxy].map(|text| text.map(str::to_owned));
+        let options =
+            HubOptions { endpoint: endpoint.to_owned(), token, proxy, ..HubOptions::default() };
         let message = Hub::new(options).err().unwrap().to_string();
-        assert!(message.contains("HF_"), "{message}");
+        assert!(message.starts_with('H') && !message.contains("s3cret"), "{message}");
     }
 }
 
@@ -272,16 +283,14 @@ fn a_file_that_went_missing_is_fetched_again() {
 }
 
 #[test]
-fn what_a_refused_licence_leaves_can_be_removed() {
+fn a_refused_licence_leaves_nothing() {
     let bench = Bench::with_model(2 * RANGE);
     let hub = Hub::new(bench.options.clone()).unwrap();
     let reference = Reference::parse("o/n").unwrap();
     let listing = hub.list(&reference, &|_| true).unwrap();
     let selection = select(&listing, &reference).unwrap();
-    hub.terms(&bench.store, &reference, &listing, &selection, &|_| true).unwrap();
-    assert_eq!(bench.store.unfinished().unwrap().n_files, 1);
-    assert_eq!(bench.store.remove_unfinished().unwrap().n_files, 1);
-    assert_eq!(bench.store.unfinished().unwrap().n_files, 0);
+    hub.terms(&reference, &listing, &selection, &|_| true).unwrap();
+    assert!(!bench.store.root().exists());
     // What a whole model has is not touched.
     let manifest = bench.ok();
     bench.store.remove_unfinished().unwrap();
@@ -315,8 +324,7 @@ fn no_file_leaves_the_store() {
         ["../../../evil.gguf", "/etc/evil.gguf", "a\\..\\evil.gguf", "C:evil.gguf", "e\0vil.gguf"]
     {
         let bench = Bench::new(Repository::new("o/n", &[(name, b"evil")]));
-        let message = bench.error("o/n");
-        assert!(message.contains("expected a path inside the repository"), "{message}");
+        assert!(bench.error("o/n").contains("no model in it"));
     }
 }
 
@@ -346,4 +354,29 @@ fn what_the_disk_has_no_room_for_is_not_begun() {
     let message = bench.error("o/n");
     assert!(message.contains("needs 9000000000000.0 MB"), "{message}");
     assert!(!bench.server.seen().iter().any(|s| s.target.contains("/resolve/")));
+}
+
+#[test]
+fn only_papers_are_shown_as_such() {
+    let model = noise(3000);
+    let long = vec![b'x'; (1 << 20) + 1];
+    let files: [(&str, &[u8]); 4] = [
+        ("notice-7b.Q4_0.gguf", &model),
+        ("LICENSE", b"MIT"),
+        ("license.py", b"x"),
+        ("COPYING", &long),
+    ];
+    let bench = Bench::new(Repository::new("o/n", &files));
+    let hub = Hub::new(bench.options.clone()).unwrap();
+    let reference = Reference::parse("o/n").unwrap();
+    let listing = hub.list(&reference, &|_| true).unwrap();
+    let selection = select(&listing, &reference).unwrap();
+    let terms = hub.terms(&reference, &listing, &selection, &|_| true).unwrap();
+    let shown: Vec<(&str, &str)> = terms.papers.iter().map(|p| (&*p.path, &*p.text)).collect();
+    assert_eq!(shown, [("LICENSE", "MIT")]);
+    let names: Vec<String> = (0..33).map(|n| format!("LICENSE.{n}")).collect();
+    let many: Vec<(&str, &[u8])> = names.iter().map(|name| (&**name, &b"x"[..])).collect();
+    let many = [&many[..], &[("m.gguf", &model)]].concat();
+    let message = Bench::new(Repository::new("o/n", &many)).error("o/n");
+    assert!(message.contains("expected at most 32 files"), "{message}");
 }

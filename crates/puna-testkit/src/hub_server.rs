@@ -46,6 +46,8 @@ pub enum Fault {
     WrongBytes,
     /// The whole file is sent, whatever range was asked for.
     NoRanges,
+    /// The storage refuses, as where the address that the hub gave has expired.
+    Expired,
     /// This status, headers and body instead.
     Status(u16, &'static str, &'static str),
     /// These bytes instead of the body.
@@ -223,6 +225,9 @@ impl State {
             Some(Fault::Redirect(url)) => redirect(url.clone()),
             Some(Fault::Body(body)) => {
                 Answer { status: 200, headers: Vec::new(), body: body.clone(), is_file: false }
+            }
+            Some(Fault::Expired) => {
+                Answer { status: 403, ..ok(b"<Message>Request has expired</Message>".to_vec()) }
             }
             _ if is_storage => self.stored(&target),
             _ => self.hub_answer(&target, seen.authorization.as_deref()),

@@ -22,7 +22,8 @@ pub(crate) fn state_dir() -> Option<PathBuf> {
 /// Where pulled models lie: `PUNA_HOME`, else `puna` in the system's folder for a user's data: `XDG_DATA_HOME` or
 /// `~/.local/share`, on Windows `LOCALAPPDATA`, on macOS `~/Library/Application Support`.
 pub(crate) fn store() -> Option<Store> {
-    if let Some(own) = text("PUNA_HOME") {
+    // A path, which need not be Unicode.
+    if let Some(own) = std::env::var_os("PUNA_HOME").filter(|own| !own.is_empty()) {
         return Some(Store::new(own));
     }
     let base = if cfg!(windows) {

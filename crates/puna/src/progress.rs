@@ -17,13 +17,6 @@ pub(crate) fn over_work(what: &'static str) -> ProgressBar {
     ProgressBar::new(1).with_style(style.progress_chars("=> ")).with_message(what)
 }
 
-/// A bar over `n_bytes` that come over the network.
-pub(crate) fn download(n_bytes: u64) -> ProgressBar {
-    let template = "{msg:>10} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta} left";
-    let style = ProgressStyle::with_template(template).expect("the template is well-formed");
-    ProgressBar::new(n_bytes).with_style(style.progress_chars("=> ")).with_message("fetching")
-}
-
 /// A source that moves a bar as tensors are loaded.
 pub(crate) struct Watched<'a> {
     source: &'a dyn TensorSource,

@@ -169,6 +169,54 @@ fn wrong_words_and_places_are_told() {
     assert_eq!(fs::read(&blocked).unwrap(), b"a file where the store should be");
 }
 
+#[test]
+fn what_the_hub_says_controls_no_terminal() {
+    let files: [(&str, &[u8]); 2] = [("m.gguf", &noise(2000)), ("evil\x1b[2J.Q4_0.gguf", b"x")];
+    let card = serde_json::json!({ "license": "other", "license_name": "my\x1b]0;title\x07" });
+    let world = World::new(vec![Repository { card, ..Repository::new("o/m", &files) }]);
+    let run = world.run(&["pull", "o/m", "--accept-licence"]);
+    run.expect(0, &["1 file left out", "licence of o/m: my]0;title\n", "pulled o/m"]);
+    assert!(!run.stderr.contains('\x1b'), "{}", run.stderr);
+}
+
+#[test]
+fn a_damaged_description_hides_no_other_model() {
+    let (one, two) = (noise(2000), noise(3000));
+    let files: [(&str, &[u8]); 2] = [("m.Q4_0.gguf", &one), ("m.Q8_0.gguf", &two)];
+    let world = World::new(vec![Repository::new("o/m", &files)]);
+    for name in ["o/m:Q4_0", "o/m:Q8_0"] {
+        world.run(&["pull", name, "--accept-licence"]).expect(0, &[]);
+    }
+    let damaged = world.home.path().join("store/manifests/o/m/Q4_0.json");
+    fs::write(&damaged, "{").unwrap();
+    let list = world.run(&["list"]);
+    assert!(list.expect(0, &["Q4_0.json: expected the description"]).stdout.contains("o/m:Q8_0"));
+    world.run(&["rm", "o/m:Q8_0"]).expect(1, &["Q4_0.json: expected the description"]);
+    fs::remove_file(&damaged).unwrap();
+    world.run(&["rm", "m"]).expect(0, &["removed o/m:Q8_0: 3.0 kB freed"]);
+    world.run(&["rm", "--unfinished"]).expect(0, &["2.0 kB freed"]);
+}
+
+#[test]
+fn passwords_are_not_told() {
+    let world = World::with_stories();
+    let args = ["pull", "tiny/stories:stories.bin", "--accept-licence"];
+    for (name, value, expected) in [
+        (
+            "HF_ENDPOINT",
+            "https://me:s3cret@127.0.0.1:1",
+            "HF_ENDPOINT: expected an address without",
+        ),
+        ("HTTP_PROXY", "bad://me:s3cret@127.0.0.1:1", "HTTPS_PROXY: expected an address"),
+    ] {
+        let mut command = world.puna(&args);
+        command.env(name, value);
+        let run = run_command(&args, command);
+        run.expect(1, &[expected]);
+        assert!(!run.stderr.contains("s3cret"), "{}", run.stderr);
+    }
+}
+
 /// A repository with one large file, which is no model and arrives slowly the first three times it is asked for.
 fn slow_world(n: usize) -> World {
     let world = World::new(vec![Repository::new("o/big", &[("big.gguf", &noise(n))])]);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ureq::Body;
 use ureq::http::{Response, StatusCode, header};
 
-use super::http::{self, Failure, status_failure};
+use super::http::{self, Failure};
 use super::{Checksum, Event, Hub, PullError, Reference, RemoteFile, Watch};
 use crate::HubError;
 use crate::store::{Partial, PartialLock, Store, StoreError};
@@ -296,9 +296,6 @@ impl Job<'_> {
         if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
             let found = http::header_text(&response, header::CONTENT_RANGE.as_str());
             return Err(self.wrong_size(found));
-        }
-        if http::header_text(&response, "x-error-code") == "EntryNotFound" {
-            return Err(status_failure(self.url, response).into());
         }
         Ok(self.hub.successful(self.reference, self.url, response)?)
     }

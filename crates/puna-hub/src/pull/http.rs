@@ -7,6 +7,7 @@ use ureq::http::{Response, StatusCode, Uri, header};
 use ureq::{Agent, Body, Proxy, ProxyBuilder};
 
 use super::{HubOptions, PullError};
+use crate::shown;
 
 /// Most redirects of one request.
 const MAX_REDIRECTS: usize = 10;
@@ -19,9 +20,6 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(301);
 
 /// Most bytes of an error's body that are read.
 const MAX_ERROR_BYTES: u64 = 1 << 16;
-
-/// Most characters of an error's text that are told.
-const MAX_MESSAGE: usize = 300;
 
 /// Sends requests.
 pub(super) struct Client {
@@ -61,13 +59,18 @@ impl Client {
         let bad = |name, expected, found: &str| PullError::Option {
             name,
             expected,
-            found: found.to_owned(),
+            found: without_user(found),
         };
         let endpoint = options.endpoint.trim_end_matches('/').to_owned();
-        let origin = endpoint.parse().ok().as_ref().and_then(origin_of);
-        let origin = origin.ok_or_else(|| {
+        let uri: Option<Uri> = endpoint.parse().ok();
+        let origin = uri.as_ref().and_then(origin_of).ok_or_else(|| {
             bad("HF_ENDPOINT", "an address like https://huggingface.co", &endpoint)
         })?;
+        // They would stand in every message that names an address.
+        if uri.as_ref().and_then(Uri::authority).is_some_and(|a| a.as_str().contains('@')) {
+            let expected = "an address without a user's name and password (HF_TOKEN gives access)";
+            return Err(bad("HF_ENDPOINT", expected, &endpoint));
+        }
         let proxy =
             match &options.proxy {
                 Some(url) => {
@@ -111,7 +114,8 @@ impl Client {
     }
 
     /// Gets `url`, or the bytes from `range.0` up to but not including `range.1` of it. The token goes to the hub
-    /// alone, never to where it redirects.
+    /// alone, never to where it redirects. A bare refusal by another server says nothing about the repository: it is a
+    /// failure, which may pass where the address that the hub gave has expired (403).
     pub(super) fn get(
         &self,
         url: &str,
@@ -121,16 +125,22 @@ impl Client {
         let mut at: Uri = url.parse().map_err(|e| Failure::lasting(network(format!("{e}"))))?;
         for _ in 0..=MAX_REDIRECTS {
             let mut request = self.agent.get(at.clone());
-            if let Some(token) =
-                self.token.as_ref().filter(|_| origin_of(&at).as_ref() == Some(&self.origin))
-            {
+            let is_hub = origin_of(&at).as_ref() == Some(&self.origin);
+            if let Some(token) = self.token.as_ref().filter(|_| is_hub) {
                 request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
             }
             if let Some((first, end)) = range {
                 request = request.header(header::RANGE, format!("bytes={first}-{}", end - 1));
             }
             let response = request.call().map_err(|e| failure(url, &e))?;
-            if !response.status().is_redirection() {
+            let status = response.status();
+            let says_why = response.headers().contains_key("x-error-code");
+            if !is_hub && !says_why && matches!(status.as_u16(), 401 | 403 | 404) {
+                let failure = status_failure(url, response);
+                let has_expired = status == StatusCode::FORBIDDEN;
+                return Err(Failure { retry: has_expired.then_some(Duration::ZERO), ..failure });
+            }
+            if !status.is_redirection() {
                 return Ok(response);
             }
             let location = header_text(&response, header::LOCATION.as_str());
@@ -175,8 +185,7 @@ pub(super) fn error_message(response: &mut Response<Body>) -> String {
         let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         message = json["error"].as_str().unwrap_or_default().to_owned();
     }
-    let message = message.trim_end_matches('.');
-    message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect()
+    shown::line(message.trim_end_matches('.'))
 }
 
 /// The text of a header; empty if there is none.
@@ -216,6 +225,15 @@ fn proxy(url: &str, no_proxy: &str) -> Option<Proxy> {
     excepted.fold(builder, ProxyBuilder::no_proxy).build().ok()
 }
 
+/// An address without the name and password that may stand in it.
+fn without_user(url: &str) -> String {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    match url.rfind('@') {
+        Some(at) if at >= start => format!("{}***{}", &url[..start], &url[at..]),
+        _ => url.to_owned(),
+    }
+}
+
 fn origin_of(uri: &Uri) -> Option<Origin> {
     let scheme = uri.scheme_str()?.to_ascii_lowercase();
     let default_port = match scheme.as_str() {
@@ -230,12 +248,13 @@ fn origin_of(uri: &Uri) -> Option<Origin> {
 /// Where `location` leads from `at`; `None` if it leads nowhere, or from a safe connection to an open one.
 fn follow(at: &Uri, location: &str) -> Option<Uri> {
     let (scheme, authority) = (at.scheme_str()?, at.authority()?);
-    let text = if location.contains("://") {
-        location.to_owned()
-    } else if location.starts_with("//") {
+    let is_absolute = location.split(['/', '?', '#']).next().is_some_and(|s| s.ends_with(':'));
+    let text = if location.starts_with("//") {
         format!("{scheme}:{location}")
     } else if location.starts_with('/') {
         format!("{scheme}://{authority}{location}")
+    } else if is_absolute {
+        location.to_owned()
     } else {
         let folder = at.path().rsplit_once('/').map_or("", |(folder, _)| folder);
         format!("{scheme}://{authority}{folder}/{location}")
@@ -274,10 +293,20 @@ mod tests {
         check("https://a/b/c", "/d", Some("https://a/d"));
         check("https://a/b/c", "d", Some("https://a/b/d"));
         check("https://a/b/c", "//d/e", Some("https://d/e"));
+        check("https://a/b/c", "/d?u=https://e/", Some("https://a/d?u=https://e/"));
+        check("https://a/b/c", "d?u=https://e/", Some("https://a/b/d?u=https://e/"));
         check("https://a/b", "http://a/b", None);
         check("http://a/b", "https://a/b", Some("https://a/b"));
         check("https://a/b", "file:///etc/passwd", None);
         check("https://a/b", "", None);
+    }
+
+    #[test]
+    fn passwords_are_not_told() {
+        let check = |url: &str, expected: &str| assert_eq!(without_user(url), expected);
+        check("https://u:p@h:1/x", "https://***@h:1/x");
+        check("u:p/q@h", "***@h");
+        check("https://h/x", "https://h/x");
     }
 
     #[test]

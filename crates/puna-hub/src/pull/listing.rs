@@ -3,7 +3,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::store::is_hex;
+use crate::shown;
+use crate::store::{check_path, is_hex};
 
 /// Most files of a repository.
 const MAX_FILES: usize = 100_000;
@@ -13,8 +14,10 @@ const MAX_FILES: usize = 100_000;
 pub struct Listing {
     /// The commit, 40 hexadecimal digits.
     pub commit: String,
-    /// Its files, in the hub's order. Their paths are as the hub says, and not checked yet.
+    /// Its files, in the hub's order. Their paths stay in their folder on any system.
     pub files: Vec<RemoteFile>,
+    /// What is wrong with the paths of files that were left out.
+    pub left_out: Vec<String>,
     /// The licence that its card states.
     pub licence: StatedLicence,
 }
@@ -78,8 +81,12 @@ impl Listing {
     /// Reads the hub's answer.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with it. Files with bad paths are no error: they are left out.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        Self::read(bytes).map_err(|message| shown::line(&message))
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self, String> {
         let wire: Wire = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
         if !is_hex(&wire.sha, 40) {
             return Err(format!("sha: expected 40 hexadecimal digits, found {:?}", wire.sha));
@@ -90,10 +97,16 @@ impl Listing {
                 wire.siblings.len()
             ));
         }
-        let files =
-            wire.siblings.into_iter().map(RemoteFile::from_wire).collect::<Result<_, _>>()?;
+        let (mut files, mut left_out) = (Vec::new(), Vec::new());
+        for file in wire.siblings {
+            let file = RemoteFile::from_wire(file)?;
+            match check_path(&file.path) {
+                Ok(()) => files.push(file),
+                Err(message) => left_out.push(shown::line(&message)),
+            }
+        }
         let licence = wire.card.as_ref().map(StatedLicence::from_card).unwrap_or_default();
-        Ok(Self { commit: wire.sha, files, licence })
+        Ok(Self { commit: wire.sha, files, left_out, licence })
     }
 }
 
@@ -113,6 +126,15 @@ impl RemoteFile {
     }
 }
 
+impl Checksum {
+    /// Its digits.
+    pub(super) fn digits(&self) -> &str {
+        match self {
+            Self::Sha256(digits) | Self::Git(digits) => digits,
+        }
+    }
+}
+
 impl StatedLicence {
     fn from_card(card: &Value) -> Self {
         let text = |key: &str| {
@@ -120,7 +142,7 @@ impl StatedLicence {
                 Value::Array(values) => values.first()?,
                 value => value,
             };
-            value.as_str().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+            value.as_str().map(shown::line).filter(|text| !text.is_empty())
         };
         Self { id: text("license"), name: text("license_name"), link: text("license_link") }
     }
@@ -148,6 +170,24 @@ mod tests {
             (listing.files[1].size, &listing.files[1].checksum),
             (3, &Checksum::Git(SHA1.to_owned()))
         );
+    }
+
+    #[test]
+    fn nothing_of_it_controls_a_terminal() {
+        let path = "a\\u001b[2J.gguf";
+        let long = "x".repeat(1000);
+        let text = format!(
+            r#"{{"sha":"{SHA1}","cardData":{{"license":"other","license_name":"a\u001b]0;b\u0007",
+                "license_link":"{long}"}},"siblings":[{{"rfilename":"{path}","size":3,"blobId":"{SHA1}"}},
+                {{"rfilename":"b.gguf","size":3,"blobId":"{SHA1}"}}]}}"#
+        );
+        let listing = Listing::parse(text.as_bytes()).unwrap();
+        assert_eq!(listing.licence.name.as_deref(), Some("a]0;b"));
+        assert!(listing.licence.link.unwrap().len() < 500);
+        let paths: Vec<&str> = listing.files.iter().map(|file| &*file.path).collect();
+        assert_eq!(paths, ["b.gguf"]);
+        assert_eq!(listing.left_out.len(), 1);
+        assert!(!listing.left_out[0].contains('\x1b'), "{:?}", listing.left_out);
     }
 
     #[test]

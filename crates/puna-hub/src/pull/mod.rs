@@ -8,6 +8,7 @@ mod error;
 mod fetch;
 mod http;
 mod listing;
+mod papers;
 mod reference;
 mod select;
 
@@ -16,7 +17,7 @@ use std::time::Duration;
 use ureq::http::StatusCode;
 use ureq::{Body, http::Response};
 
-use crate::licence::{Acceptance, Paper, Terms, is_paper};
+use crate::licence::Acceptance;
 use crate::store::{Manifest, ManifestFile, ModelName, Store};
 use crate::{HubError, disk};
 
@@ -140,28 +141,6 @@ impl Hub {
         format!("{endpoint}/{repository}/blob/{revision}/{file}")
     }
 
-    /// Fetches the files that say what may be done with the model.
-    ///
-    /// # Errors
-    /// As [`Hub::fetch`].
-    pub fn terms(
-        &self,
-        store: &Store,
-        reference: &Reference,
-        listing: &Listing,
-        selection: &Selection,
-        watch: Watch<'_>,
-    ) -> Result<Terms, HubError> {
-        let files = selection.files.iter().filter(|file| is_paper(&file.path));
-        let files: Vec<RemoteFile> = files.cloned().collect();
-        let fetched = self.fetch(store, reference, listing, &files, watch)?;
-        let papers = fetched.iter().map(|file| {
-            let path = store.blob_path(&file.sha256);
-            Paper::read(&path, &file.path).map_err(|source| HubError::Io { path, source })
-        });
-        Ok(Terms { stated: listing.licence.clone(), papers: papers.collect::<Result<_, _>>()? })
-    }
-
     /// Fetches the files into the store, those that are not there yet.
     ///
     /// # Errors
@@ -177,12 +156,9 @@ impl Hub {
     ) -> Result<Vec<ManifestFile>, HubError> {
         let needed = files.iter().map(|f| fetch::n_missing(store, f)).fold(0, u64::saturating_add);
         disk::check_free(store.root(), needed)?;
-        let url = |file: &RemoteFile| {
-            let (endpoint, path) = (self.client.endpoint(), http::encode(&file.path, true));
-            format!("{endpoint}/{}/resolve/{}/{path}", reference.repository(), listing.commit)
-        };
         let fetched = files.iter().map(|file| {
-            let sha256 = fetch::file(self, store, reference, file, &url(file), watch)?;
+            let url = self.url_of(reference, listing, file);
+            let sha256 = fetch::file(self, store, reference, file, &url, watch)?;
             Ok(ManifestFile { path: file.path.clone(), size: file.size, sha256 })
         });
         fetched.collect()
@@ -212,6 +188,11 @@ impl Hub {
                 return Ok(manifest);
             }
         }
+    }
+
+    fn url_of(&self, reference: &Reference, listing: &Listing, file: &RemoteFile) -> String {
+        let (endpoint, path) = (self.client.endpoint(), http::encode(&file.path, true));
+        format!("{endpoint}/{}/resolve/{}/{path}", reference.repository(), listing.commit)
     }
 
     /// The response, or what its status means for this repository.

@@ -269,7 +269,8 @@ mod tests {
             checksum: checksum.clone(),
         };
         let files = paths.iter().map(file).collect();
-        Listing { commit: "0".repeat(40), files, licence: StatedLicence::default() }
+        let (left_out, licence) = (Vec::new(), StatedLicence::default());
+        Listing { commit: "0".repeat(40), files, left_out, licence }
     }
 
     /// The chosen files of a repository with `paths` (space after space), and what to open.

@@ -50,6 +50,9 @@ pub(crate) fn run(args: &PullArgs) -> anyhow::Result<()> {
         true
     };
     let listing = hub.list(&reference, &quiet)?;
+    if let Some(first) = listing.left_out.first() {
+        note!("{} left out: {first}", units::plural(listing.left_out.len(), "file"));
+    }
     let selection = choose(&listing, &reference)?;
     let model = model_name(&reference, &selection);
     if let Ok(old) = store.find(&model.to_string())
@@ -59,7 +62,7 @@ pub(crate) fn run(args: &PullArgs) -> anyhow::Result<()> {
         note!("{model} is here already, and up to date");
         return Ok(());
     }
-    let terms = hub.terms(&store, &reference, &listing, &selection, &quiet)?;
+    let terms = hub.terms(&reference, &listing, &selection, &quiet)?;
     let licence = accept(args, &hub, &store, &reference, &terms)?;
     fetch(&hub, &store, &reference, &listing, &selection, licence)
 }
@@ -113,7 +116,7 @@ fn accept(
             )));
         }
         if ask("Type yes to accept these terms: ")? != "yes" {
-            bail!("the licence was not accepted, so nothing was fetched");
+            bail!("the licence was not accepted, so the model was not fetched");
         }
     }
     Ok(terms.accept(store, reference)?)
@@ -163,7 +166,7 @@ fn fetch(
     let model = model_name(reference, selection);
     note!("{model}: {}, {}", units::plural(selection.files.len(), "file"), units::bytes(n_bytes));
     let interrupt = Interrupt::install()?;
-    let bar = progress::download(n_bytes);
+    let bar = progress::over_bytes("fetching", n_bytes);
     let last_setback = Mutex::new(String::new());
     let watch = |event: Event<'_>| {
         report(&bar, &last_setback, event);
