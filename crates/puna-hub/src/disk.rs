@@ -1,4 +1,4 @@
-//! Room on a disk, asked for before work that would fill it.
+//! Room on a disk, asked for before work that would fill it, and how bytes are told.
 
 use std::path::Path;
 
@@ -18,6 +18,20 @@ pub fn check_free(path: &Path, needed: u64) -> Result<(), HubError> {
     Ok(())
 }
 
+/// Bytes as people read them, in decimal units: `812 B`, `4.6 GB`.
+pub fn bytes_text(n: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let mut value = n as f64;
+    let mut idx = 0;
+    // 999.95 would print as 1000.0 of the smaller unit.
+    while value >= 999.95 && idx + 1 < UNITS.len() {
+        value /= 1000.0;
+        idx += 1;
+    }
+    let digits = usize::from(idx > 0 && value < 99.95);
+    format!("{value:.digits$} {}", UNITS[idx])
+}
+
 /// `path`, or the nearest folder above it that is there; it lies on the same disk.
 fn nearest_existing(path: &Path) -> &Path {
     let is_named = |folder: &&Path| !folder.as_os_str().is_empty();
@@ -29,13 +43,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn sizes_read_well() {
+        for (n, expected) in [
+            (812, "812 B"),
+            (1_056_540, "1.1 MB"),
+            (999_960, "1.0 MB"),
+            (4_601_000_000, "4.6 GB"),
+            (123_400_000, "123 MB"),
+            (u64::MAX, "18.4 EB"),
+        ] {
+            assert_eq!(bytes_text(n), expected);
+        }
+    }
+
+    #[test]
     fn what_is_free_passes_and_more_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("not/yet/there.gguf");
         check_free(&file, 1).unwrap();
         check_free(Path::new("not-yet-there.gguf"), 1).unwrap();
         let message = check_free(&file, u64::MAX).unwrap_err().to_string();
-        assert!(message.contains("there.gguf: needs 18446744073709.6 MB, only "), "{message}");
-        assert!(message.ends_with(" MB are free on its disk"), "{message}");
+        assert!(message.contains("there.gguf: needs 18.4 EB, only "), "{message}");
+        assert!(message.ends_with("B are free on its disk"), "{message}");
     }
 }

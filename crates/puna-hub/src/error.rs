@@ -12,6 +12,7 @@ use puna_tokenizer::chat::ChatError;
 use thiserror::Error;
 
 use crate::convert::ConvertError;
+use crate::disk::bytes_text;
 use crate::pull::PullError;
 use crate::store::StoreError;
 use crate::synth::Shape;
@@ -151,10 +152,10 @@ pub enum HubError {
     Store(#[from] StoreError),
     /// More bytes than the disk has room for.
     #[error(
-        "{}: needs {:.1} MB, only {:.1} MB are free on its disk",
+        "{}: needs {}, only {} are free on its disk",
         path.display(),
-        *needed as f64 / 1e6,
-        *free as f64 / 1e6
+        bytes_text(*needed),
+        bytes_text(*free)
     )]
     NoSpace {
         /// What was to be written.

@@ -34,7 +34,7 @@ const LLAMA2_PAGES: [&str; 2] =
     ["ai.meta.com/llama/license", "ai.meta.com/resources/models-and-libraries/llama"];
 
 /// In front of a file's name, the key under which a GGUF file holds its text.
-const FILE_KEY: &str = "puna.file.";
+pub(crate) const FILE_KEY: &str = "puna.file.";
 
 /// Terms of the Llama 2 licence that are unlike those of usual licences, in our words; the text itself decides.
 pub const LLAMA2_SPECIAL_TERMS: [&str; 4] = [

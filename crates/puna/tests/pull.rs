@@ -197,6 +197,22 @@ fn a_damaged_description_hides_no_other_model() {
     world.run(&["rm", "--unfinished"]).expect(0, &["2.0 kB freed"]);
 }
 
+/// Elsewhere file systems have Unicode names only.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_store_may_have_any_path() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let world = World::with_stories();
+    let store = world.home.path().join(OsStr::from_bytes(b"st\xffre"));
+    let args = ["pull", "tiny/stories:stories.bin", "--accept-licence"];
+    let mut command = world.puna(&args);
+    command.env("PUNA_HOME", &store);
+    run_command(&args, command).expect(0, &[]);
+    assert!(store.join("models").is_dir());
+}
+
 #[test]
 fn passwords_are_not_told() {
     let world = World::with_stories();

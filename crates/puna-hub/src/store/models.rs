@@ -31,15 +31,23 @@ impl Store {
         let folder = self.folder_of(&manifest.model);
         let new = folder.with_file_name(NEW);
         remove_folder(&new)?;
-        fs::create_dir_all(&new).map_err(io_error(&new))?;
-        for file in &manifest.files {
-            let link = join(&new, &file.path);
-            create_parent(&link)?;
-            link_blob(&self.blob_path(&file.sha256), &link)?;
+        let entered = self.fill(&new, &manifest.files).and_then(|()| replace_folder(&folder, &new));
+        if entered.is_err() {
+            let _ = remove_folder(&new);
         }
-        replace_folder(&folder, &new)?;
+        entered?;
         write_atomic(&path, &description)?;
         Ok(Vec::new())
+    }
+
+    /// Makes a folder with these files, which are in `blobs`, under their own names.
+    fn fill(&self, folder: &Path, files: &[ManifestFile]) -> Result<(), StoreError> {
+        fs::create_dir_all(folder).map_err(io_error(folder))?;
+        files.iter().try_for_each(|file| {
+            let link = join(folder, &file.path);
+            create_parent(&link)?;
+            link_blob(&self.blob_path(&file.sha256), &link)
+        })
     }
 
     /// Removes a model, and the files that no other model has.
