@@ -154,8 +154,11 @@ impl Hub {
         files: &[RemoteFile],
         watch: Watch<'_>,
     ) -> Result<Vec<ManifestFile>, HubError> {
-        let needed = files.iter().map(|f| fetch::n_missing(store, f)).fold(0, u64::saturating_add);
-        disk::check_free(store.root(), needed)?;
+        // Where there are no links, the model's folder has copies.
+        let n_copies = u64::from(!store.has_links()?);
+        let room = |f: &RemoteFile| f.size.saturating_mul(n_copies);
+        let needed = files.iter().map(|f| fetch::n_missing(store, f).saturating_add(room(f)));
+        disk::check_free(store.root(), needed.fold(0, u64::saturating_add))?;
         let fetched = files.iter().map(|file| {
             let url = self.url_of(reference, listing, file);
             let sha256 = fetch::file(self, store, reference, file, &url, watch)?;

@@ -4,10 +4,12 @@
 //! blobs/sha256-…            each file once, under the SHA-256 of its bytes
 //! blobs/partial-…           files on their way, each with what is there of it (`.ranges`) and a lock (`.lock`)
 //! manifests/ORG/NAME/….json one description a model
-//! models/ORG/NAME/…/        its files under their own names, as hard links to the blobs
+//! models/ORG/NAME/…/        its files under their own names, as hard links to the blobs where there are such
 //! licences/ORG/NAME/….json  the licences that were accepted
 //! store.lock                held while descriptions and blobs change
 //! ```
+//!
+//! Blobs, and with them the links to them, are read-only (except on Windows): one may be part of several models.
 //!
 //! Several processes may use a store at once. A file appears under its final name only when it is whole and has the
 //! right checksum; a description only when all its files are there.

@@ -40,6 +40,17 @@ impl Store {
         Ok(Vec::new())
     }
 
+    /// Whether files can have several names here, so that a model's folder takes no room of its own.
+    pub(crate) fn has_links(&self) -> Result<bool, StoreError> {
+        let _lock = self.lock()?;
+        let link = self.root.join("store.link");
+        let linked = fs::hard_link(self.root.join("store.lock"), &link);
+        match fs::remove_file(&link) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error(&link)(e)),
+            _ => Ok(linked.is_ok()),
+        }
+    }
+
     /// Makes a folder with these files, which are in `blobs`, under their own names.
     fn fill(&self, folder: &Path, files: &[ManifestFile]) -> Result<(), StoreError> {
         fs::create_dir_all(folder).map_err(io_error(folder))?;
@@ -186,6 +197,16 @@ mod tests {
         // Not even by the copy that stands in for a link, here of a blob that is none.
         link_blob(&folder.path().join("none"), &to).unwrap_err();
         assert_eq!(fs::read_to_string(&x).unwrap(), "x");
+    }
+
+    #[test]
+    fn links_are_tried_and_leave_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path());
+        let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
+        fs::write(&one, "").unwrap();
+        assert_eq!(store.has_links().unwrap(), fs::hard_link(&one, &two).is_ok());
+        assert!(!folder.path().join("store.link").exists());
     }
 
     #[test]
