@@ -206,10 +206,16 @@ fn read_manifest(path: &Path) -> Result<Option<Manifest>, StoreError> {
     };
     match bytes {
         Ok(bytes) => Manifest::parse(&bytes).map(Some).map_err(problem),
-        // Another process has just removed it.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) if is_absent(&e) => Ok(None),
         Err(e) => Err(io_error(path)(e)),
     }
+}
+
+/// Whether a file is not there: another process has just removed it, or its name, made of what was typed, is none that
+/// the file system has.
+fn is_absent(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory | InvalidFilename)
 }
 
 /// What is in a folder, in order; nothing if there is no such folder.

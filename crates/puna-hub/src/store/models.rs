@@ -246,6 +246,8 @@ mod tests {
         for typed in ["o/n:good", "n:GOOD", "n"] {
             assert_eq!(store.find(typed).unwrap(), good, "{typed}");
         }
+        let long = store.find(&format!("o/n:{}", "x".repeat(300)));
+        assert!(matches!(long, Err(StoreError::Unknown { .. })), "{long:?}");
         assert!(store.find("o/n:bad").unwrap_err().to_string().contains("bad.json"));
         let (models, unreadable) = store.list_readable().unwrap();
         assert_eq!((models, unreadable.len()), (vec![good.clone()], 1));
