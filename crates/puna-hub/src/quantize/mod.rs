@@ -191,8 +191,7 @@ impl Quantized<'_> {
         assert!(self.proven, "a model is committed with its proof");
         let files = self.draft.files();
         self.draft.commit()?;
-        let n_bytes = files.iter().filter_map(|file| file.metadata().ok()).map(|file| file.len());
-        Ok(Written { n_bytes: n_bytes.sum(), files, notes: self.notes })
+        Ok(Written::of(files, self.notes))
     }
 }
 
