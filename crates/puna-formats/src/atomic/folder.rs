@@ -30,7 +30,7 @@ impl AtomicFolder {
         belongs: fn(&str) -> bool,
     ) -> Result<Self, FormatError> {
         check_name(target)?;
-        // Without a `.` at the end, of which no system gives a folder another name.
+        // Without a `.` at the end, which a rename does not take.
         let target: PathBuf = target.components().collect();
         check_replaceable(&target, existing, belongs)?;
         let (temporary, ()) = create_beside(&target, |temporary| fs::create_dir(temporary))?;
