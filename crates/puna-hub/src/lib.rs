@@ -11,6 +11,7 @@ pub mod disk;
 mod error;
 mod importance;
 pub mod licence;
+mod llama2;
 mod near;
 mod open;
 pub mod pull;

@@ -9,10 +9,13 @@ use puna_formats::gguf::Value;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::llama2::{is_llama2_link, is_llama2_name, is_llama2_text};
 use crate::open::{Place, locate};
 use crate::pull::{Reference, StatedLicence};
 use crate::store::{Store, StoreError, check_path, hex, now};
 use crate::{HubError, OpenOptions, shown};
+
+pub use crate::llama2::LLAMA2_SPECIAL_TERMS;
 
 /// Largest licence text that is read.
 pub const MAX_TEXT_BYTES: u64 = 1 << 20;
@@ -26,25 +29,8 @@ const PAPER_STARTS: [&str; 6] =
 const OTHER_ENDINGS: &str = "gguf ggml safetensors bin pth pt ckpt h5 msgpack onnx pkl pickle npy npz tflite model \
                              zip gz tgz tar xz 7z json jsonl yaml yml toml csv parquet py ipynb js sh rs";
 
-/// Words by which the Llama 2 Community License Agreement is known.
-const LLAMA2_TITLE: &str = "llama 2 community license agreement";
-
-/// Where Meta has, or had, it.
-const LLAMA2_PAGES: [&str; 2] =
-    ["ai.meta.com/llama/license", "ai.meta.com/resources/models-and-libraries/llama"];
-
 /// In front of a file's name, the key under which a GGUF file holds its text.
 pub(crate) const FILE_KEY: &str = "puna.file.";
-
-/// Terms of the Llama 2 licence that are unlike those of usual licences, in our words; the text itself decides.
-pub const LLAMA2_SPECIAL_TERMS: [&str; 4] = [
-    "Section 2: whoever had more than 700 million monthly active users in the month before Llama 2 was released must \
-     ask Meta for a licence of their own, and has no rights until Meta grants it.",
-    "Section 1.b.v: neither Llama 2 nor what it writes may be used to improve another large language model, except \
-     Llama 2 and what is derived from it.",
-    "Section 1.b.iii: copies carry a notice file with the attribution that the licence words.",
-    "Section 1.b.iv: the Acceptable Use Policy is part of the licence: https://ai.meta.com/llama/use-policy",
-];
 
 /// The terms a repository puts its model under.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -258,24 +244,6 @@ fn is_licence(name: &str) -> bool {
     is_paper(name) && name.to_ascii_lowercase().starts_with("licen")
 }
 
-/// Whether a licence is called so: `llama2`, `Llama-2`, `LLAMA 2 Community`.
-fn is_llama2_name(name: &str) -> bool {
-    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
-    plain.to_ascii_lowercase().starts_with("llama2")
-}
-
-/// Whether the text of the licence is, or was, at this address.
-fn is_llama2_link(link: &str) -> bool {
-    let lower = link.to_ascii_lowercase();
-    let rest = lower.split_once("://").map_or(&*lower, |(_, rest)| rest);
-    LLAMA2_PAGES.iter().any(|page| rest.trim_start_matches("www.").starts_with(page))
-}
-
-fn is_llama2_text(text: &str) -> bool {
-    let words: Vec<&str> = text.split_whitespace().take(200).collect();
-    words.join(" ").to_ascii_lowercase().contains(LLAMA2_TITLE)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -330,21 +298,10 @@ mod tests {
         ] {
             assert_eq!((terms.is_llama2(), terms.id()), (true, expected));
         }
-        let stated = |name: &str, link: &str| StatedLicence {
-            id: Some("other".to_owned()),
-            name: Some(name.to_owned()).filter(|name| !name.is_empty()),
-            link: Some(link.to_owned()),
-        };
-        for (name, link, expected) in [
-            ("llama2", "", true),
-            ("Llama-2-Community", "", true),
-            ("", "https://ai.meta.com/llama/license/", true),
-            ("", "HTTPS://www.ai.meta.com/resources/models-and-libraries/Llama-downloads/", true),
-            ("llama3", "https://llama.meta.com/llama3/license", false),
-            ("mine", "https://example.com/ai.meta.com/llama/license", false),
-        ] {
-            let terms = Terms { stated: stated(name, link), papers: Vec::new() };
-            assert_eq!(terms.is_llama2(), expected, "{name} {link}");
+        for (name, link) in [("Llama-2", ""), ("", "https://ai.meta.com/llama/license/")] {
+            let [id, name, link] = ["other", name, link].map(|text| Some(text.to_owned()));
+            let terms = Terms { stated: StatedLicence { id, name, link }, papers: Vec::new() };
+            assert!(terms.is_llama2(), "{:?}", terms.stated);
         }
         let mit = terms(Some("mit"), "MIT License");
         assert_eq!((mit.is_llama2(), mit.id()), (false, Some("mit")));

@@ -19,6 +19,7 @@ mod manifest;
 mod models;
 mod name;
 mod partial;
+mod unfinished;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
