@@ -5,20 +5,14 @@ use std::path::{Path, PathBuf};
 
 use puna_formats::Form;
 
-use crate::licence::is_paper;
+use crate::licence::{FILE_KEY, MAX_TEXT_BYTES, is_paper};
 use crate::{HubError, Opened, built_in};
 
 /// The model card's name.
 pub(super) const CARD: &str = "README.md";
 
-/// Largest file that is taken along; Llama 2's are below 10 kB.
-const MAX_FILE_BYTES: u64 = 1 << 20;
-
 /// Files that are taken along at most.
 const MAX_FILES: usize = 32;
-
-/// In front of a file's name, the key under which a GGUF file holds its text.
-const KEY_PREFIX: &str = "puna.file.";
 
 /// Licences and the like: names and bytes.
 #[derive(Default)]
@@ -48,7 +42,7 @@ impl Notices {
 
 /// The metadata key for the text of a file.
 pub(super) fn key(name: &str) -> String {
-    format!("{KEY_PREFIX}{name}")
+    format!("{FILE_KEY}{name}")
 }
 
 /// The files that go with a model: those beside it, in the folder above for Meta's form, those inside a GGUF file, and
@@ -70,8 +64,8 @@ pub(super) fn files(source: &Opened) -> Result<Notices, HubError> {
         for (name, path) in notices_in(&folder) {
             let io = |source| HubError::Io { path: path.clone(), source };
             let n_bytes = path.metadata().map_err(io)?.len();
-            if n_bytes > MAX_FILE_BYTES {
-                let reason = format!("{n_bytes} bytes, {MAX_FILE_BYTES} are taken at most");
+            if n_bytes > MAX_TEXT_BYTES {
+                let reason = format!("{n_bytes} bytes, {MAX_TEXT_BYTES} are taken at most");
                 found.leave_out(&name, &reason);
             } else {
                 found.add(name, fs::read(&path).map_err(io)?);
@@ -85,7 +79,7 @@ pub(super) fn files(source: &Opened) -> Result<Notices, HubError> {
 /// are believed.
 fn embedded(source: &Opened) -> impl Iterator<Item = (&str, &str)> {
     source.checkpoint.gguf_metadata.iter().filter_map(|(key, value)| {
-        let name = key.strip_prefix(KEY_PREFIX).filter(|name| is_paper(name))?;
+        let name = key.strip_prefix(FILE_KEY).filter(|name| is_paper(name))?;
         Some((name, value.as_str()?))
     })
 }
@@ -119,7 +113,7 @@ pub(super) fn licence_name(source: &Opened) -> Option<String> {
 
 fn licence_in_card(source: &Opened) -> Option<String> {
     let card = folders(source).first()?.join(CARD);
-    if card.metadata().ok()?.len() > MAX_FILE_BYTES {
+    if card.metadata().ok()?.len() > MAX_TEXT_BYTES {
         return None;
     }
     let text = fs::read_to_string(card).ok()?;

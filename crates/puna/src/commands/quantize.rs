@@ -81,7 +81,7 @@ fn nats() -> impl TypedValueParser<Value = f64> {
 /// Quantises, compares, and puts the file in its place. Ctrl-C leaves nothing behind.
 pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
     let existing = if args.force { Existing::Replace } else { Existing::Keep };
-    existing.check(&args.out)?;
+    existing.check_writable(&args.out)?;
     let model = args.measuring.open(&args.model)?;
     let cpu = args.measuring.cpu()?;
     let imatrix = args.imatrix.as_ref().map(|path| {
