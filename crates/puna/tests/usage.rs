@@ -4,6 +4,23 @@ mod common;
 
 use common::run;
 
+const COMMANDS: [&str; 14] = [
+    "generate",
+    "chat",
+    "inspect",
+    "tokenize",
+    "convert",
+    "quantize",
+    "synth",
+    "imatrix",
+    "perplexity",
+    "pull",
+    "list",
+    "rm",
+    "bench",
+    "completions",
+];
+
 #[test]
 fn wrong_usage_exits_with_2() {
     let cases: [(&[&str], &[&str]); 29] = [
@@ -52,21 +69,7 @@ fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let run = run(&["completions", shell]);
         run.expect(0, &[]);
-        for command in [
-            "generate",
-            "chat",
-            "inspect",
-            "tokenize",
-            "convert",
-            "synth",
-            "quantize",
-            "imatrix",
-            "perplexity",
-            "pull",
-            "list",
-            "rm",
-            "bench",
-        ] {
+        for command in COMMANDS {
             assert!(run.stdout.contains(command), "{shell}: {command}");
         }
     }
@@ -76,24 +79,7 @@ fn completions_name_every_command() {
 /// `PUNA_UPDATE=1 cargo test -p puna --test usage`.
 #[test]
 fn help_is_as_recorded() {
-    let commands = [
-        "",
-        "generate",
-        "chat",
-        "inspect",
-        "tokenize",
-        "convert",
-        "synth",
-        "quantize",
-        "imatrix",
-        "perplexity",
-        "pull",
-        "list",
-        "rm",
-        "bench",
-        "completions",
-    ];
-    for command in commands {
+    for command in [""].into_iter().chain(COMMANDS) {
         let args: Vec<&str> = [command, "--help"].into_iter().filter(|a| !a.is_empty()).collect();
         let run = run(&args);
         run.expect(0, &[]);
