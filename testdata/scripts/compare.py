@@ -25,10 +25,20 @@ def same_arrays(a, b):
 
 
 def same_json(a, b):
-    """Equal but for `margin`, a float that tells how sure a result is."""
+    """Equal but for `margin`, a float that tells how sure a result is; other floats within 1e-5."""
     forget = lambda pairs: {k: v for k, v in pairs if k != "margin"}
     read = lambda path: json.loads(path.read_text(), object_pairs_hook=forget)
-    return read(a) == read(b)
+    return same_values(read(a), read(b))
+
+
+def same_values(a, b):
+    if isinstance(a, float) and isinstance(b, float):
+        return abs(a - b) <= 1e-5 * max(1, abs(a))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same_values(a[k], b[k]) for k in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same_values, a, b))
+    return a == b
 
 
 def same(a, b):
