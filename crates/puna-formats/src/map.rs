@@ -114,8 +114,9 @@ impl DataFile {
 
 #[cfg(unix)]
 fn release(map: &Mmap, start: usize, len: usize) {
-    // SAFETY: the range lies inside the map, as the caller found out. The map is private, read-only and of a file,
-    // and nobody writes to it: pages that are dropped come back from the file with the same bytes.
+    // SAFETY: the range lies inside the map, as the caller found out. The map is read-only and of a file: pages
+    // that are dropped come back from the file with the same bytes, as long as nobody writes to it, which is the
+    // condition of use of the map itself.
     let outcome =
         unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, len) };
     // A system that will not keeps the pages: more memory, the same bytes.
