@@ -41,10 +41,17 @@ impl Element<Avx512> for Pairs {
     }
 
     #[inline(always)]
-    fn activations(self, _: Avx512, x: &[u16]) -> __m512i {
+    fn load(self, _: Avx512, x: &[u16]) -> __m512i {
         assert!(x.len() >= 32);
         // SAFETY: the token proves the features; 64 bytes were just asserted.
         unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn store(self, _: Avx512, v: __m512i, out: &mut [u16]) {
+        assert!(out.len() >= 32);
+        // SAFETY: the token proves the features; 64 bytes were just asserted.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), v) }
     }
 
     #[inline(always)]

@@ -34,6 +34,7 @@ use super::rows::{Job, Rows, dispatch};
 use crate::DisjointMut;
 use crate::blocks::K_BLOCK_LEN;
 use crate::isa::Token;
+use crate::simd::prefetch;
 
 /// Elements of a row in one panel: with one group of rows, a panel fits a 32 KiB cache.
 const CHUNK: usize = 512;
@@ -139,9 +140,9 @@ where
         let panel = unsafe { std::slice::from_raw_parts_mut(start, panel_len) };
         let mut row = 0;
         if task.x.n_tokens == 1 {
-            while row + S::LANES <= task.n_rows {
-                one_token::<S, F, BYTES, SCALES>(s, &task, row);
-                row += S::LANES;
+            while row + S::Lone::LANES <= task.n_rows {
+                one_token::<S::Lone, F, BYTES, SCALES>(s.lone(), &task, row);
+                row += S::Lone::LANES;
             }
         }
         while row < task.n_rows {
@@ -175,7 +176,7 @@ fn one_token<S: Rows, F: Format<BYTES, SCALES>, const BYTES: usize, const SCALES
     for b in 0..stride / BYTES {
         if is_next_near {
             for line in (0..S::LANES * BYTES).step_by(64) {
-                s.prefetch(next_group.wrapping_add(b * S::LANES * BYTES + line));
+                prefetch(next_group.wrapping_add(b * S::LANES * BYTES + line));
             }
         }
         let mut blocks = [const { MaybeUninit::uninit() }; MAX_STEP];

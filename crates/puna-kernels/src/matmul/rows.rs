@@ -8,6 +8,8 @@
 //! As in [`crate::simd`], implementors are the tokens of [`crate::isa`], every function between
 //! [`Rows::compile`] and the vector methods is `#[inline(always)]`, and no closure touches a vector.
 
+#[cfg(target_arch = "x86_64")]
+use super::rows_avx2::Registers;
 use crate::isa::Token;
 
 /// Work waiting for an instruction set. `run` must be `#[inline(always)]`.
@@ -22,6 +24,9 @@ pub(crate) trait Rows: Copy {
     const LANES: usize;
     /// Tokens that are multiplied at once, bounded by the registers for `2·TOKENS` vectors.
     const TOKENS: usize;
+    /// Vectors of the same instruction set for a lone token, whose weights are used where they were decoded: few
+    /// rows leave registers for that.
+    type Lone: Rows;
     /// 32 bits of each row.
     type U: Copy;
     /// An `i32` for each row.
@@ -31,6 +36,9 @@ pub(crate) trait Rows: Copy {
 
     /// Runs `job` compiled for this instruction set.
     fn compile<J: Job>(self, job: J);
+
+    /// The proof for [`Rows::Lone`].
+    fn lone(self) -> Self::Lone;
 
     /// Whether [`Rows::dots`] takes weights of up to `max` as signed numbers around zero, rather than as
     /// unsigned numbers whose offset is taken back by the initial sums.
@@ -46,8 +54,6 @@ pub(crate) trait Rows: Copy {
     /// # Safety
     /// 4 bytes can be read at `rows + r·stride` for every lane `r`.
     unsafe fn load_4_bytes(self, rows: *const u8, stride: usize) -> Self::U;
-    /// Asks for the cache line at `address`, which need not be readable, into the cache of the second level.
-    fn prefetch(self, address: *const u8);
 
     /// Bits that are set in `v` and in `mask`.
     fn and(self, v: Self::U, mask: u32) -> Self::U;
@@ -105,7 +111,7 @@ pub(crate) fn dispatch<J: Job>(token: Token, job: J) {
     match token {
         Token::Scalar(t) => t.compile(job),
         #[cfg(target_arch = "x86_64")]
-        Token::Avx2(t) => t.compile(job),
+        Token::Avx2(t) => Registers::<2>(t).compile(job),
         #[cfg(target_arch = "x86_64")]
         Token::Avx512(t) => t.compile(job),
         #[cfg(target_arch = "x86_64")]

@@ -74,7 +74,7 @@ fn dots_by_pairs<const NT: usize>(
     acc: &mut [[__m512i; 2]; NT],
 ) {
     let ones = _mm512_set1_epi16(1);
-    let steps = exact_steps(max);
+    let steps = exact_steps(max).min(w.len());
     for (w, x) in w.chunks_exact(steps).zip(x.chunks_exact(steps * NT)) {
         for t in 0..NT {
             for half in 0..2 {
@@ -121,6 +121,7 @@ macro_rules! rows {
         impl Rows for $token {
             const LANES: usize = 2 * HALF;
             const TOKENS: usize = 6;
+            type Lone = Self;
             type U = [__m512i; 2];
             type I = [__m512i; 2];
             type F = [__m512; 2];
@@ -132,6 +133,11 @@ macro_rules! rows {
                 }
                 // SAFETY: `self` proves the features.
                 unsafe { run(job) }
+            }
+
+            #[inline(always)]
+            fn lone(self) -> Self {
+                self
             }
 
             #[inline(always)]
@@ -152,12 +158,6 @@ macro_rules! rows {
             unsafe fn load_4_bytes(self, rows: *const u8, stride: usize) -> Self::U {
                 // SAFETY: `self` proves the features, the caller guarantees the bytes.
                 unsafe { [gathered(rows, stride), gathered(rows.add(HALF * stride), stride)] }
-            }
-
-            #[inline(always)]
-            fn prefetch(self, address: *const u8) {
-                // SAFETY: `self` proves the features; a prefetch never faults.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
             }
 
             #[inline(always)]

@@ -122,6 +122,7 @@ macro_rules! rows {
         impl Rows for $token {
             const LANES: usize = 2 * HALF;
             const TOKENS: usize = 6;
+            type Lone = Self;
             type U = [uint32x4_t; 2];
             type I = [int32x4_t; 2];
             type F = [float32x4_t; 2];
@@ -133,6 +134,11 @@ macro_rules! rows {
                 }
                 // SAFETY: `self` proves the features.
                 unsafe { run(job) }
+            }
+
+            #[inline(always)]
+            fn lone(self) -> Self {
+                self
             }
 
             #[inline(always)]
@@ -153,18 +159,6 @@ macro_rules! rows {
             unsafe fn load_4_bytes(self, rows: *const u8, stride: usize) -> Self::U {
                 // SAFETY: `self` proves the features, the caller guarantees the bytes.
                 unsafe { [gathered(rows, stride), gathered(rows.add(HALF * stride), stride)] }
-            }
-
-            #[inline(always)]
-            fn prefetch(self, address: *const u8) {
-                // SAFETY: a prefetch never faults and changes no state that a program can see.
-                unsafe {
-                    asm!(
-                        "prfm pldl2keep, [{address}]",
-                        address = in(reg) address,
-                        options(readonly, nostack, preserves_flags),
-                    );
-                }
             }
 
             #[inline(always)]

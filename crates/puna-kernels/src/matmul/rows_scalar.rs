@@ -8,12 +8,18 @@ use crate::isa::Scalar;
 impl Rows for Scalar {
     const LANES: usize = 1;
     const TOKENS: usize = 4;
+    type Lone = Self;
     type U = u32;
     type I = i32;
     type F = f32;
 
     fn compile<J: Job>(self, job: J) {
         job.run(self);
+    }
+
+    #[inline(always)]
+    fn lone(self) -> Self {
+        self
     }
 
     #[inline(always)]
@@ -33,9 +39,6 @@ impl Rows for Scalar {
         // SAFETY: the caller guarantees 4 readable bytes; a byte array has no alignment.
         u32::from_le_bytes(unsafe { rows.cast::<[u8; 4]>().read() })
     }
-
-    #[inline(always)]
-    fn prefetch(self, _address: *const u8) {}
 
     #[inline(always)]
     fn and(self, v: u32, mask: u32) -> u32 {

@@ -92,6 +92,28 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn max_lane(self, v: Self::F32) -> f32;
 }
 
+/// Asks for the cache line at `address`, which need not be readable, into the cache of the second level.
+#[inline(always)]
+pub(crate) fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 CPU has the instruction; it never faults.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a prefetch never faults and changes no state that a program can see.
+    unsafe {
+        std::arch::asm!(
+            "prfm pldl2keep, [{address}]",
+            address = in(reg) address,
+            options(readonly, nostack, preserves_flags),
+        );
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = address;
+}
+
 impl Token {
     /// Runs `op` compiled for the instruction set of this token.
     pub(crate) fn dispatch<O: Op>(self, op: O) -> O::Output {
