@@ -144,7 +144,7 @@ const MAX_LANES: usize = 16;
 const MAX_TOKENS: usize = 6;
 
 /// Columns in a panel: with the rows of a task, it fits a cache of the second level. A multiple of every vector's length.
-const PANEL_COLS: usize = 1024;
+const PANEL_COLS: usize = 512;
 /// Tokens that meet a panel before the next is made; a multiple of every tile's.
 const PANEL_TOKENS: usize = 126;
 

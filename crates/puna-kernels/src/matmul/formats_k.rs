@@ -1,5 +1,6 @@
 //! The K-quants decoded for many rows at once; see [`super::formats`].
 
+use std::cmp::Ordering;
 use std::mem::MaybeUninit;
 
 use super::formats::{Block, Column, Format, LOW_HALVES};
@@ -9,6 +10,27 @@ const LOW_BITS: u32 = 0x0101_0101;
 const LOW_TWO_BITS: u32 = 0x0303_0303;
 const LOW_SIX_BITS: u32 = 0x3f3f_3f3f;
 const BITS_4_AND_5: u32 = 0x3030_3030;
+
+/// The statements once for each value of a constant, so that no shift is by a number found out at run time.
+macro_rules! unrolled {
+    ($constant:ident in [$($value:literal),*] $body:block) => {
+        $({
+            const $constant: usize = $value;
+            $body
+        })*
+    };
+}
+
+/// The bits of `v` that `mask` keeps once they have moved from bit `from` to bit `to` of their bytes.
+#[inline(always)]
+fn moved<S: Rows>(s: S, v: S::U, from: usize, to: usize, mask: u32) -> S::U {
+    let moved = match from.cmp(&to) {
+        Ordering::Less => s.shl(v, (to - from) as u32),
+        Ordering::Equal => v,
+        Ordering::Greater => s.shr(v, (from - to) as u32),
+    };
+    s.and(moved, mask)
+}
 
 /// Byte `i % 4` of each lane of vector `i / 4` as a float.
 #[inline(always)]
@@ -54,12 +76,12 @@ impl Format<84, 4> for Q2K {
         }
         for half in 0..2 {
             let bits = c.load_32(16 + 32 * half);
-            for j in 0..4 {
+            unrolled!(J in [0, 1, 2, 3] {
                 let mut q = bits;
                 for q in &mut q {
-                    *q = s.and(s.shr(*q, 2 * j as u32), LOW_TWO_BITS);
+                    *q = moved(s, *q, 2 * J, 0, LOW_TWO_BITS);
                 }
-                let b = 4 * half + j;
+                let b = 4 * half + J;
                 let scales = [
                     s.mul(d, byte(s, &scales, 2 * b)),
                     s.mul(d, byte(s, &scales, 2 * b + 1)),
@@ -67,7 +89,7 @@ impl Format<84, 4> for Q2K {
                     s.mul(m, byte(s, &minima, 2 * b + 1)),
                 ];
                 out[b].write(Self::block(s, q, scales));
-            }
+            });
         }
     }
 }
@@ -98,23 +120,22 @@ impl Format<110, 2> for Q3K {
         let scales = six_bit_scales(s, c.load_4(96), c.load_4(100), c.load_4(104));
         let d = c.last_half();
         let centre = s.splat(-32.0);
-        for half in 0..2 {
-            let bits = c.load_32(32 + 32 * half);
-            for j in 0..4 {
-                let b = 4 * half + j;
+        unrolled!(HALF in [0, 1] {
+            let bits = c.load_32(32 + 32 * HALF);
+            unrolled!(J in [0, 1, 2, 3] {
+                let b = 4 * HALF + J;
                 let mut q = bits;
                 for k in 0..8 {
-                    let low = s.and(s.shr(bits[k], 2 * j as u32), LOW_TWO_BITS);
-                    let high = s.shl(s.and(s.shr(high[k], b as u32), LOW_BITS), 2);
-                    q[k] = s.or(low, high);
+                    let low = moved(s, bits[k], 2 * J, 0, LOW_TWO_BITS);
+                    q[k] = s.or(low, moved(s, high[k], b, 2, LOW_BITS << 2));
                 }
                 let scales = [
                     s.mul(d, s.add(byte(s, &scales, 2 * b), centre)),
                     s.mul(d, s.add(byte(s, &scales, 2 * b + 1), centre)),
                 ];
                 out[b].write(Self::block(s, q, scales));
-            }
-        }
+            });
+        });
     }
 }
 
@@ -133,15 +154,15 @@ impl Format<144, 2> for Q4K {
         let (scales, minima) = scales_and_minima(s, [a, b, r]);
         for pair in 0..4 {
             let bits = c.load_32(16 + 32 * pair);
-            for high in 0..2 {
+            unrolled!(HIGH in [0, 1] {
                 let mut q = bits;
                 for q in &mut q {
-                    *q = s.and(s.shr(*q, 4 * high as u32), LOW_HALVES);
+                    *q = moved(s, *q, 4 * HIGH, 0, LOW_HALVES);
                 }
-                let b = 2 * pair + high;
+                let b = 2 * pair + HIGH;
                 let scales = [s.mul(d, byte(s, &scales, b)), s.mul(m, byte(s, &minima, b))];
                 out[b].write(Self::block(s, q, scales));
-            }
+            });
         }
     }
 }
@@ -160,19 +181,19 @@ impl Format<176, 2> for Q5K {
         let (d, m) = scale_and_negated_minimum(s, dm);
         let (scales, minima) = scales_and_minima(s, [a, b, r]);
         let fifth = c.load_32(16);
-        for pair in 0..4 {
-            let bits = c.load_32(48 + 32 * pair);
-            for high in 0..2 {
-                let b = 2 * pair + high;
+        unrolled!(PAIR in [0, 1, 2, 3] {
+            let bits = c.load_32(48 + 32 * PAIR);
+            unrolled!(HIGH in [0, 1] {
+                let b = 2 * PAIR + HIGH;
                 let mut q = bits;
                 for k in 0..8 {
-                    let low = s.and(s.shr(bits[k], 4 * high as u32), LOW_HALVES);
-                    q[k] = s.or(low, s.shl(s.and(s.shr(fifth[k], b as u32), LOW_BITS), 4));
+                    let low = moved(s, bits[k], 4 * HIGH, 0, LOW_HALVES);
+                    q[k] = s.or(low, moved(s, fifth[k], b, 4, LOW_BITS << 4));
                 }
                 let scales = [s.mul(d, byte(s, &scales, b)), s.mul(m, byte(s, &minima, b))];
                 out[b].write(Self::block(s, q, scales));
-            }
-        }
+            });
+        });
     }
 }
 
@@ -197,20 +218,19 @@ impl Format<210, 2> for Q6K {
         for half in 0..2 {
             let low = [c.load_32(64 * half), c.load_32(64 * half + 32)];
             let high = c.load_32(128 + 32 * half);
-            for j in 0..4 {
+            unrolled!(J in [0, 1, 2, 3] {
                 let mut q = high;
                 for k in 0..8 {
-                    let four = s.and(s.shr(low[j % 2][k], 4 * (j / 2) as u32), LOW_HALVES);
-                    let two = s.and(s.shr(high[k], 2 * j as u32), LOW_TWO_BITS);
-                    q[k] = s.or(four, s.shl(two, 4));
+                    let four = moved(s, low[J % 2][k], 4 * (J / 2), 0, LOW_HALVES);
+                    q[k] = s.or(four, moved(s, high[k], 2 * J, 4, LOW_TWO_BITS << 4));
                 }
-                let b = 4 * half + j;
+                let b = 4 * half + J;
                 let scales = [
                     s.mul(d, s.add(byte(s, &scales, 2 * b), centre)),
                     s.mul(d, s.add(byte(s, &scales, 2 * b + 1), centre)),
                 ];
                 out[b].write(Self::block(s, q, scales));
-            }
+            });
         }
     }
 }

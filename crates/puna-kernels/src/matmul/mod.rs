@@ -97,7 +97,7 @@ impl<'a> MatRef<'a> {
 /// are decoded to panels are read once for all tokens, floats once for every tile of tokens.
 const MOST_ROWS: usize = 128;
 /// The same for floats, so that a task's weights stay in a cache of the second level.
-const MOST_FLOAT_ROWS: usize = 32;
+const MOST_FLOAT_ROWS: usize = 64;
 /// Rows in the smallest task.
 const LEAST_ROWS: usize = 32;
 

@@ -41,6 +41,8 @@ const CHUNK: usize = 512;
 /// Groups of rows in one panel when there are many tokens: then activations are read from afar once for
 /// so many rows, and the panel fits a cache of the second level.
 const GROUPS_AT_ONCE: usize = 4;
+/// Tiles of tokens for which rows are rather decoded twice than put down in a panel.
+const FEW_TILES: usize = 2;
 /// Blocks of 32 elements in a chunk.
 const CHUNK_BLOCKS: usize = CHUNK / BLOCK_LEN;
 
@@ -139,10 +141,21 @@ where
         // SAFETY: alignment and size were just asserted; a block that may be uninitialised can be any bytes.
         let panel = unsafe { std::slice::from_raw_parts_mut(start, panel_len) };
         let mut row = 0;
-        if task.x.n_tokens == 1 {
-            while row + S::Lone::LANES <= task.n_rows {
-                one_token::<S::Lone, F, BYTES, SCALES>(s.lone(), &task, row);
-                row += S::Lone::LANES;
+        if task.x.n_tokens <= FEW_TILES * S::TOKENS {
+            while row + S::Few::LANES <= task.n_rows {
+                for token in (0..task.x.n_tokens).step_by(S::TOKENS) {
+                    let out = Out { task: &task, row, token };
+                    match S::TOKENS.min(task.x.n_tokens - token) {
+                        1 => few_tokens::<S::Few, F, BYTES, SCALES, 1>(s.few(), &out),
+                        2 => few_tokens::<S::Few, F, BYTES, SCALES, 2>(s.few(), &out),
+                        3 => few_tokens::<S::Few, F, BYTES, SCALES, 3>(s.few(), &out),
+                        4 => few_tokens::<S::Few, F, BYTES, SCALES, 4>(s.few(), &out),
+                        5 => few_tokens::<S::Few, F, BYTES, SCALES, 5>(s.few(), &out),
+                        6 => few_tokens::<S::Few, F, BYTES, SCALES, 6>(s.few(), &out),
+                        _ => unreachable!("tiles have at most 6 tokens"),
+                    }
+                }
+                row += S::Few::LANES;
             }
         }
         while row < task.n_rows {
@@ -154,25 +167,29 @@ where
     }
 }
 
-/// Multiplies `LANES` rows from `row` of the task with its only token: a panel would serve it alone, so each
-/// stored block is used where it was decoded.
+/// Multiplies `LANES` rows with one tile of tokens: a panel would serve too few, so each stored block is used where it
+/// was decoded.
 #[inline(always)]
-fn one_token<S: Rows, F: Format<BYTES, SCALES>, const BYTES: usize, const SCALES: usize>(
+fn few_tokens<S, F, const BYTES: usize, const SCALES: usize, const NT: usize>(
     s: S,
-    task: &QuantTask<'_>,
-    row: usize,
-) {
+    out: &Out<'_>,
+) where
+    S: Rows,
+    F: Format<BYTES, SCALES>,
+{
+    let Out { task, row, token } = *out;
     let stride = task.w.row_bytes();
     let data = &task.w.data()[(task.first_row + row) * stride..];
-    let words = task.x.tile(0);
+    let words = task.x.tile(token);
+    let groups = if F::side::<S>().is_some() { F::GROUPS } else { 0 };
     let side = F::side::<S>().map_or(&[][..], |side| task.x.side(side));
-    let side_len = if F::side::<S>().is_some() { F::GROUPS } else { 0 };
+    let (side, side_len) = (&side[token * task.x.n_blocks * groups..], groups * NT);
     // Rows by turns are a pattern that hardware hardly foresees. The next group of rows lies in one piece
     // behind this one, and is asked for at the pace at which this one is read.
     let is_next_near = row + 2 * S::LANES <= task.n_rows;
     let next_group = data.as_ptr().wrapping_add(S::LANES * stride);
     let step = F::LEN / BLOCK_LEN;
-    let mut acc = [s.splat(0.0)];
+    let mut acc = [s.splat(0.0); NT];
     for b in 0..stride / BYTES {
         if is_next_near {
             for line in (0..S::LANES * BYTES).step_by(64) {
@@ -185,12 +202,14 @@ fn one_token<S: Rows, F: Format<BYTES, SCALES>, const BYTES: usize, const SCALES
             // SAFETY: `decode` initialised the blocks.
             let block = unsafe { block.assume_init_ref() };
             let at = b * step + i;
-            let words = &words[at * WORDS..(at + 1) * WORDS];
+            let words = &words[at * WORDS * NT..(at + 1) * WORDS * NT];
             let side = &side[at * side_len..(at + 1) * side_len];
-            add_block::<S, F, BYTES, SCALES, 1>(s, block, words, side, &mut acc);
+            add_block::<S, F, BYTES, SCALES, NT>(s, block, words, side, &mut acc);
         }
     }
-    Out { task, row, token: 0 }.store(s, acc[0], 0);
+    for (t, &acc) in acc.iter().enumerate() {
+        out.store(s, acc, t);
+    }
 }
 
 /// Multiplies as many rows as a panel has.
@@ -328,9 +347,6 @@ impl<S: Rows, const SCALES: usize> Tile<'_, S, SCALES> {
         s: S,
         out: &Out<'_>,
     ) {
-        if NT > S::TOKENS {
-            unreachable!("tiles have at most {} tokens", S::TOKENS);
-        }
         let mut acc = [s.splat(0.0); NT];
         if !self.is_first {
             for (t, acc) in acc.iter_mut().enumerate() {
@@ -361,6 +377,9 @@ fn add_block<S, F, const BYTES: usize, const SCALES: usize, const NT: usize>(
     S: Rows,
     F: Format<BYTES, SCALES>,
 {
+    if NT > S::TOKENS {
+        unreachable!("tiles have at most {} tokens", S::TOKENS);
+    }
     let v = block_values::<S, F, BYTES, SCALES, NT>(s, block, words, side);
     for t in 0..NT {
         let d = s.splat(f32::from_bits(words[8 * NT + t] as u32));

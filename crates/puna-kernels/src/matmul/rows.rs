@@ -24,9 +24,9 @@ pub(crate) trait Rows: Copy {
     const LANES: usize;
     /// Tokens that are multiplied at once, bounded by the registers for `2·TOKENS` vectors.
     const TOKENS: usize;
-    /// Vectors of the same instruction set for a lone token, whose weights are used where they were decoded: few
+    /// Vectors of the same instruction set for few tokens, when weights are used where they were decoded: few
     /// rows leave registers for that.
-    type Lone: Rows;
+    type Few: Rows;
     /// 32 bits of each row.
     type U: Copy;
     /// An `i32` for each row.
@@ -37,8 +37,8 @@ pub(crate) trait Rows: Copy {
     /// Runs `job` compiled for this instruction set.
     fn compile<J: Job>(self, job: J);
 
-    /// The proof for [`Rows::Lone`].
-    fn lone(self) -> Self::Lone;
+    /// The proof for [`Rows::Few`].
+    fn few(self) -> Self::Few;
 
     /// Whether [`Rows::dots`] takes weights of up to `max` as signed numbers around zero, rather than as
     /// unsigned numbers whose offset is taken back by the initial sums.

@@ -188,7 +188,7 @@ macro_rules! each {
 impl<const N: usize> Rows for Registers<N> {
     const LANES: usize = N * IN_ONE;
     const TOKENS: usize = 4;
-    type Lone = Registers<1>;
+    type Few = Registers<1>;
     type U = [__m256i; N];
     type I = [__m256i; N];
     type F = [__m256; N];
@@ -203,7 +203,7 @@ impl<const N: usize> Rows for Registers<N> {
     }
 
     #[inline(always)]
-    fn lone(self) -> Registers<1> {
+    fn few(self) -> Registers<1> {
         Registers(self.0)
     }
 
@@ -259,6 +259,16 @@ impl<const N: usize> Rows for Registers<N> {
     #[inline(always)]
     fn sub_bytes(self, v: Self::U, n: u8) -> Self::U {
         each!(v, i => _mm256_sub_epi8(v[i], _mm256_set1_epi8(n as i8)))
+    }
+
+    #[inline(always)]
+    fn spread_to_bit_4(self, v: Self::U) -> Self::U {
+        // Copies of the four bits that do not meet, each with one of them in its place.
+        let copies = self.and(v, 15);
+        let copies = each!(copies, i => {
+            _mm256_mullo_epi32(copies[i], _mm256_set1_epi32(1 << 4 | 1 << 11 | 1 << 18 | 1 << 25))
+        });
+        self.and(copies, 0x1010_1010)
     }
 
     #[inline(always)]

@@ -121,7 +121,7 @@ macro_rules! rows {
         impl Rows for $token {
             const LANES: usize = 2 * HALF;
             const TOKENS: usize = 6;
-            type Lone = Self;
+            type Few = Self;
             type U = [__m512i; 2];
             type I = [__m512i; 2];
             type F = [__m512; 2];
@@ -136,7 +136,7 @@ macro_rules! rows {
             }
 
             #[inline(always)]
-            fn lone(self) -> Self {
+            fn few(self) -> Self {
                 self
             }
 

@@ -122,7 +122,7 @@ macro_rules! rows {
         impl Rows for $token {
             const LANES: usize = 2 * HALF;
             const TOKENS: usize = 6;
-            type Lone = Self;
+            type Few = Self;
             type U = [uint32x4_t; 2];
             type I = [int32x4_t; 2];
             type F = [float32x4_t; 2];
@@ -137,7 +137,7 @@ macro_rules! rows {
             }
 
             #[inline(always)]
-            fn lone(self) -> Self {
+            fn few(self) -> Self {
                 self
             }
 

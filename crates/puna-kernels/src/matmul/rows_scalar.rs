@@ -8,7 +8,7 @@ use crate::isa::Scalar;
 impl Rows for Scalar {
     const LANES: usize = 1;
     const TOKENS: usize = 4;
-    type Lone = Self;
+    type Few = Self;
     type U = u32;
     type I = i32;
     type F = f32;
@@ -18,7 +18,7 @@ impl Rows for Scalar {
     }
 
     #[inline(always)]
-    fn lone(self) -> Self {
+    fn few(self) -> Self {
         self
     }
 
