@@ -214,8 +214,7 @@ impl FloatTask<'_> {
     ) {
         let cols = self.w.cols();
         let len = S::LANES * E::PER_LANE;
-        let (panel, sums) =
-            scratch.split_at_mut(self.n_rows.next_multiple_of(ROWS) * PANEL_COLS);
+        let (panel, sums) = scratch.split_at_mut(self.n_rows.next_multiple_of(ROWS) * PANEL_COLS);
         let panel: &mut [E::X] = cast_slice_mut(panel);
         for from in (0..cols).step_by(PANEL_COLS) {
             let to = cols.min(from + PANEL_COLS);

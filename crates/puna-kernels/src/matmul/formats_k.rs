@@ -154,15 +154,15 @@ impl Format<144, 2> for Q4K {
         let (scales, minima) = scales_and_minima(s, [a, b, r]);
         for pair in 0..4 {
             let bits = c.load_32(16 + 32 * pair);
-            unrolled!(HIGH in [0, 1] {
+            for high in 0..2 {
                 let mut q = bits;
                 for q in &mut q {
-                    *q = moved(s, *q, 4 * HIGH, 0, LOW_HALVES);
+                    *q = s.and(s.shr(*q, 4 * high as u32), LOW_HALVES);
                 }
-                let b = 2 * pair + HIGH;
+                let b = 2 * pair + high;
                 let scales = [s.mul(d, byte(s, &scales, b)), s.mul(m, byte(s, &minima, b))];
                 out[b].write(Self::block(s, q, scales));
-            });
+            }
         }
     }
 }

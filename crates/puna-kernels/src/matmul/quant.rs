@@ -170,10 +170,8 @@ where
 /// Multiplies `LANES` rows with one tile of tokens: a panel would serve too few, so each stored block is used where it
 /// was decoded.
 #[inline(always)]
-fn few_tokens<S, F, const BYTES: usize, const SCALES: usize, const NT: usize>(
-    s: S,
-    out: &Out<'_>,
-) where
+fn few_tokens<S, F, const BYTES: usize, const SCALES: usize, const NT: usize>(s: S, out: &Out<'_>)
+where
     S: Rows,
     F: Format<BYTES, SCALES>,
 {
