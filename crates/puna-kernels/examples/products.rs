@@ -1,7 +1,8 @@
 //! How fast products are, by type of weights and number of tokens, beside the peaks of this machine.
 //!
-//! `cargo run --release -p puna-kernels --example products -- [TYPES [TOKENS [THREADS [ROWS COLS]]]]`, lists with
-//! commas, such as `q4_0,q8_0 1,8,128 2`. Weights are read from memory anew for every product, as in a network.
+//! `cargo run --release -p puna-kernels --example products -- [TYPES [TOKENS [THREADS [ROWS COLS [MB]]]]]`, lists
+//! with commas, such as `q4_0,q8_0 1,8,128 2`. Weights are read anew for every product, as in a network, from MB
+//! megabytes of copies: fewer than the caches hold show what computing alone costs.
 
 use std::time::Instant;
 
@@ -17,18 +18,19 @@ fn main() {
     let tokens = list(arg(1, "1,2,4,8,16,128"));
     let cpu = Cpu::new(number(&arg(2, "2"))).expect("an instruction set");
     let (rows, cols) = (number(&arg(3, "2048")), number(&arg(4, "2048")));
+    let n_bytes = number(&arg(5, "256")) << 20;
     let peaks = peak::measure(&cpu);
     println!("{} on {} threads: {peaks:?}", cpu.isa(), cpu.pool().n_threads());
     for name in types {
         let dtype: DType = name.parse().expect("a type");
-        let weights = Weights::new(&cpu, dtype, rows, cols);
+        let weights = Weights::new(&cpu, dtype, rows, cols, n_bytes);
         for n_tokens in &tokens {
             weights.measure(&cpu, number(n_tokens), peaks.read_gb_s);
         }
     }
 }
 
-/// Copies of one matrix, together larger than the caches.
+/// Copies of one matrix.
 struct Weights {
     dtype: DType,
     rows: usize,
@@ -37,7 +39,7 @@ struct Weights {
 }
 
 impl Weights {
-    fn new(cpu: &Cpu, dtype: DType, rows: usize, cols: usize) -> Self {
+    fn new(cpu: &Cpu, dtype: DType, rows: usize, cols: usize, n_bytes: usize) -> Self {
         let row_bytes = dtype.row_bytes(cols).expect("whole blocks");
         let mut rng = Rng::new(1, 0);
         let values: Vec<f32> =
@@ -45,7 +47,7 @@ impl Weights {
         let mut row = vec![0; row_bytes];
         quantize(cpu, dtype, cols, &values, None, &mut row);
         let matrix = row.repeat(rows);
-        let n_copies = ((256 << 20) / matrix.len()).max(1);
+        let n_copies = (n_bytes / matrix.len()).max(1);
         Self { dtype, rows, cols, copies: vec![matrix; n_copies] }
     }
 
