@@ -202,7 +202,7 @@ fn a_synthetic_model_goes_through_every_command() {
     let path = path.to_str().unwrap();
     let synth = ["synth", "--shape", "15m", "--type", "q4_k", path];
     run(&synth)
-        .expect(0, &["rows that are no multiple of 256 are stored as q5_0", "15.2M parameters"]);
+        .expect(0, &["rows that no block of q4_k divides are stored as q5_0", "15.2M parameters"]);
     run(&["inspect", path, "--check"]).expect(0, &[]);
     let object = json(&["generate", "-n", "4", "--json", path, "the dog"]);
     assert_eq!(object["usage"]["generated_tokens"], 4);

@@ -23,7 +23,7 @@ const COMMANDS: [&str; 14] = [
 
 #[test]
 fn wrong_usage_exits_with_2() {
-    let cases: [(&[&str], &[&str]); 29] = [
+    let cases: [(&[&str], &[&str]); 32] = [
         (&[], &["Usage: puna"]),
         (&["generat"], &["generate"]),
         (&["generate"], &["the prompt is missing", "PROMPT"]),
@@ -39,6 +39,9 @@ fn wrong_usage_exits_with_2() {
         (&["generate", "--threads", "0", "x"], &["--threads"]),
         (&["generate", "--threads", "100000", "x"], &["--threads", "1 to 1024"]),
         (&["bench", "stories260K", "--threads", "1,x"], &["--threads", "a whole number"]),
+        (&["bench", "stories260K", "--parallel", "0"], &["--parallel", "1 to 512"]),
+        (&["bench", "stories260K", "--parallel", "2", "-n", "0"], &["--parallel with -n 0"]),
+        (&["bench", "stories260K", "-p", "0", "-n", "0"], &["nothing to measure"]),
         (&["generate", "--kv-type", "q8", "x"], &["q8_0"]),
         (&["generate", "--logit-bias", "x", "x"], &["expected ID=X"]),
         (&["generate", "--logprobs", "2", "x"], &["--json"]),

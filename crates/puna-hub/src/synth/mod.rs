@@ -17,17 +17,51 @@ use puna_tokenizer::{Piece, Settings, Tokenizer};
 
 use crate::HubError;
 use crate::convert::vocabulary;
-use crate::quantize::fitting_type;
+use crate::quantize::{Mix, fitting_type};
 pub use shape::Shape;
 pub(crate) use vocab::invent;
 
 /// Pieces of an invented vocabulary, as many as Llama 2's.
 const VOCAB_SIZE: usize = 32_000;
 
+/// How the matrices of a model are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// All in one type.
+    One(DType),
+    /// Each as the mix says.
+    Mixed(Mix),
+}
+
+impl Storage {
+    /// Every type, then the mixes that have names of their own: a type's name means the type.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let is_type = |mix: &Mix| DType::ALL.iter().any(|dtype| dtype.name() == mix.name());
+        let mixes = Mix::ALL.into_iter().filter(move |mix| !is_type(mix));
+        DType::ALL.into_iter().map(Self::One).chain(mixes.map(Self::Mixed))
+    }
+
+    /// The name in lower case, as commands take it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::One(dtype) => dtype.name(),
+            Self::Mixed(mix) => mix.name(),
+        }
+    }
+
+    /// The type of a matrix, whether or not its blocks divide the rows.
+    fn wanted(self, id: WeightId, config: &ModelConfig) -> DType {
+        match self {
+            Self::One(dtype) => dtype,
+            Self::Mixed(mix) => mix.wanted(id, config, false),
+        }
+    }
+}
+
 /// A model to be written.
 pub struct Synth {
     shape: Shape,
-    dtype: DType,
+    storage: Storage,
     seed: u64,
     config: ModelConfig,
     pieces: Vec<Piece>,
@@ -35,15 +69,15 @@ pub struct Synth {
 }
 
 impl Synth {
-    /// A model of this shape whose matrices are stored as `dtype`, with the vocabulary of `tokenizer` or, without
+    /// A model of this shape whose matrices are stored as `storage` says, with the vocabulary of `tokenizer` or, without
     /// one, an invented vocabulary of 32,000 pieces.
-    pub fn new(shape: Shape, dtype: DType, tokenizer: Option<&Tokenizer>, seed: u64) -> Self {
+    pub fn new(shape: Shape, storage: Storage, tokenizer: Option<&Tokenizer>, seed: u64) -> Self {
         let (pieces, settings) = match tokenizer {
             Some(tokenizer) => (tokenizer.pieces().to_vec(), tokenizer.settings().clone()),
             None => (invent(VOCAB_SIZE), Settings::default()),
         };
         let config = shape.config(pieces.len());
-        Self { shape, dtype, seed, config, pieces, settings }
+        Self { shape, storage, seed, config, pieces, settings }
     }
 
     /// The network's dimensions.
@@ -56,8 +90,10 @@ impl Synth {
         WeightId::all(&self.config)
             .map(|id| {
                 let shape = id.shape(&self.config);
-                let dtype =
-                    if shape.len() == 1 { DType::F32 } else { fitting_type(self.dtype, shape[1]) };
+                let dtype = match shape[..] {
+                    [_, cols] => fitting_type(self.storage.wanted(id, &self.config), cols),
+                    _ => DType::F32,
+                };
                 (id, TensorInfo { dtype, shape })
             })
             .collect()
@@ -72,8 +108,8 @@ impl Synth {
     /// how many, by type.
     pub fn fallbacks(&self) -> BTreeMap<DType, usize> {
         let mut counts = BTreeMap::new();
-        for (_, info) in self.tensors() {
-            if info.shape.len() == 2 && info.dtype != self.dtype {
+        for (id, info) in self.tensors() {
+            if info.shape.len() == 2 && info.dtype != self.storage.wanted(id, &self.config) {
                 *counts.entry(info.dtype).or_default() += 1;
             }
         }
@@ -153,7 +189,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for dtype in [DType::Q4_0, DType::Q6_K, DType::BF16] {
             let path = folder.path().join(format!("{dtype}.gguf"));
-            let synth = Synth::new(Shape::Stories15M, dtype, None, 3);
+            let synth = Synth::new(Shape::Stories15M, Storage::One(dtype), None, 3);
             let mut last = 0;
             synth.write(&path, &mut |n| std::mem::replace(&mut last, n) < n).unwrap();
             assert_eq!(last, synth.n_bytes());
@@ -171,7 +207,7 @@ mod tests {
     #[test]
     fn stopping_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
-        let synth = Synth::new(Shape::Stories15M, DType::Q4_0, None, 3);
+        let synth = Synth::new(Shape::Stories15M, Storage::One(DType::Q4_0), None, 3);
         let outcome = synth.write(&folder.path().join("x.gguf"), &mut |_| false);
         assert!(matches!(outcome, Err(HubError::Stopped)));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -190,9 +226,31 @@ mod tests {
 
     #[test]
     fn fallbacks_are_told() {
-        let of = |shape, dtype| Synth::new(shape, dtype, None, 0).fallbacks();
-        assert!(of(Shape::Llama7B, DType::Q4_K).is_empty());
+        let of = |shape, storage| Synth::new(shape, storage, None, 0).fallbacks();
+        let q4_k = Storage::One(DType::Q4_K);
+        assert!(of(Shape::Llama7B, q4_k).is_empty());
+        assert!(of(Shape::TinyLlama, Storage::Mixed(Mix::Q5_K_M)).is_empty());
         // Rows of 288: everything but the six down projections, whose rows are 768.
-        assert_eq!(of(Shape::Stories15M, DType::Q4_K), BTreeMap::from([(DType::Q5_0, 37)]));
+        assert_eq!(of(Shape::Stories15M, q4_k), BTreeMap::from([(DType::Q5_0, 37)]));
+    }
+
+    /// What `quantize` would make of the shape: `wv` and `w_down` of half of the layers, and the output, are Q6_K.
+    #[test]
+    fn mixes_are_those_of_quantize() {
+        let synth = Synth::new(Shape::Llama7B, Storage::Mixed(Mix::Q4_K_M), None, 0);
+        let mut counts = BTreeMap::new();
+        for (_, info) in synth.tensors() {
+            *counts.entry(info.dtype).or_insert(0) += 1;
+        }
+        // llama.cpp tells the same of its 7B in this mix.
+        let expected = [(DType::F32, 65), (DType::Q4_K, 193), (DType::Q6_K, 33)];
+        assert_eq!(counts, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let names: Vec<&str> = Storage::all().map(Storage::name).collect();
+        assert_eq!(names.iter().collect::<std::collections::HashSet<_>>().len(), names.len());
+        assert!(names.contains(&"q4_k_m") && names.contains(&"q4_k") && names.contains(&"bf16"));
     }
 }

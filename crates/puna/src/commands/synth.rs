@@ -6,9 +6,8 @@ use std::time::Instant;
 use anyhow::bail;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use puna_core::DType;
 use puna_hub::HubError;
-use puna_hub::synth::{Shape, Synth};
+use puna_hub::synth::{Shape, Storage, Synth};
 
 use crate::failure::Interrupted;
 use crate::interrupt::Interrupt;
@@ -27,9 +26,9 @@ pub(crate) struct SynthArgs {
     /// Which shape
     #[arg(long, value_name = "SHAPE", ignore_case = true, value_parser = shape())]
     shape: Shape,
-    /// How matrices are stored
-    #[arg(long = "type", value_name = "TYPE", ignore_case = true, value_parser = dtype())]
-    dtype: DType,
+    /// How matrices are stored: all in one type, or in a mix of puna quantize
+    #[arg(long = "type", value_name = "TYPE", ignore_case = true, value_parser = storage())]
+    storage: Storage,
     /// Take the vocabulary of this model or tokenizer file instead of inventing 32,000 pieces
     #[arg(long, value_name = "MODEL")]
     tokenizer: Option<String>,
@@ -42,8 +41,11 @@ fn shape() -> impl TypedValueParser<Value = Shape> {
     PossibleValuesParser::new(Shape::ALL.map(Shape::name)).try_map(|name| name.parse::<Shape>())
 }
 
-fn dtype() -> impl TypedValueParser<Value = DType> {
-    PossibleValuesParser::new(DType::ALL.map(DType::name)).try_map(|name| name.parse::<DType>())
+fn storage() -> impl TypedValueParser<Value = Storage> {
+    PossibleValuesParser::new(Storage::all().map(Storage::name)).map(|name| {
+        let found = Storage::all().find(|storage| storage.name().eq_ignore_ascii_case(&name));
+        found.expect("the parser before lets only these names through")
+    })
 }
 
 /// Writes the file, with a progress bar; Ctrl-C leaves nothing behind.
@@ -53,12 +55,12 @@ pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
         Some(model) => Some(puna_hub::open_tokenizer(model, &environment::open_options(None))?.0),
         None => None,
     };
-    let job = Synth::new(args.shape, args.dtype, tokenizer.as_ref(), args.seed);
+    let job = Synth::new(args.shape, args.storage, tokenizer.as_ref(), args.seed);
     for (dtype, n) in job.fallbacks() {
         note!(
-            "note: {} with rows that are no multiple of {} are stored as {dtype}",
+            "note: {} with rows that no block of {} divides are stored as {dtype}",
             units::count(n, "matrix", "matrices"),
-            args.dtype.block_len()
+            args.storage.name()
         );
     }
     let interrupt = Interrupt::install()?;

@@ -13,10 +13,7 @@ pub(super) fn write(out: &mut impl Write, bench: &Bench, runs: &[Measured]) -> i
         "threads  work              tokens/s   spread (10-90 %)      GB/s  of peak     GOP/s"
     )?;
     for run in runs {
-        let at = if bench.depth > 0 { format!("@{}", bench.depth) } else { String::new() };
-        let prefill = format!("prefill {}{at}", bench.n_prompt);
-        let decode = format!("decode {}{at}", bench.n_answer);
-        for (name, phase) in [(prefill, &run.prefill), (decode, &run.decode)] {
+        for (name, phase) in rows(bench, run) {
             let secs = phase.median();
             let gb_s = phase.n_bytes / secs / 1e9;
             writeln!(
@@ -31,7 +28,9 @@ pub(super) fn write(out: &mut impl Write, bench: &Bench, runs: &[Measured]) -> i
             )?;
         }
     }
-    if runs.iter().any(|run| share_of_peak(&run.decode, run) > 1.0) {
+    let above_peak =
+        |run: &Measured| run.decode.as_ref().is_some_and(|phase| share_of_peak(phase, run) > 1.0);
+    if runs.iter().any(above_peak) {
         writeln!(out, "more than the peak: weights stay in the caches of the processor")?;
     }
     for run in runs {
@@ -51,6 +50,17 @@ pub(super) fn write(out: &mut impl Write, bench: &Bench, runs: &[Measured]) -> i
     Ok(())
 }
 
+/// What was measured, with names: `prefill 512`, `decode 64@2000`, `decode 64 x8` for eight sequences together.
+fn rows<'a>(bench: &Bench, run: &'a Measured) -> Vec<(String, &'a Phase)> {
+    let at = if bench.depth > 0 { format!("@{}", bench.depth) } else { String::new() };
+    let prefill =
+        run.prefill.iter().map(|phase| (format!("prefill {}{at}", bench.n_prompt), phase));
+    let name = format!("decode {}{at}", bench.n_answer);
+    let decode = run.decode.iter().map(|phase| (name.clone(), phase));
+    let parallel = run.parallel.iter().map(|(n, phase)| (format!("{name} x{n}"), phase));
+    prefill.chain(decode).chain(parallel).collect()
+}
+
 /// Bytes a second beside what the machine reads from memory.
 fn share_of_peak(phase: &Phase, run: &Measured) -> f64 {
     phase.n_bytes / phase.median() / 1e9 / run.peaks.read_gb_s
@@ -60,13 +70,19 @@ fn speed(phase: &Phase, quantile: f64) -> String {
     crate::units::rate(phase.n_tokens, phase.quantile(quantile))
 }
 
-/// One run's object.
+/// One run's object. What was not measured is null.
 pub(super) fn to_json(run: &Measured) -> Value {
+    let parallel = run.parallel.iter().map(|(n, phase)| {
+        let mut object = phase_json(phase);
+        object["sequences"] = json!(n);
+        object
+    });
     json!({
         "threads": run.n_threads,
         "isa": run.isa,
-        "prefill": phase_json(&run.prefill),
-        "decode": phase_json(&run.decode),
+        "prefill": run.prefill.as_ref().map(phase_json),
+        "decode": run.decode.as_ref().map(phase_json),
+        "parallel": parallel.collect::<Vec<_>>(),
         "peak": {
             "f32_gops": run.peaks.f32_gflops,
             "bf16_gops": run.peaks.bf16_gflops,
