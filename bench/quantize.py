@@ -10,12 +10,8 @@ Speed: an F16 file of random weights (`puna synth`, under target/bench) made int
 
 import argparse
 import ctypes
-import datetime
 import json
 import os
-import platform
-import statistics
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -25,8 +21,9 @@ import llama_cpp
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 
-ROOT = Path(__file__).resolve().parent.parent
-PUNA = ROOT / "target" / "release" / "puna"
+import common
+from common import MODELS, PUNA, ROOT, run, summary
+
 N_COLS = 4096
 TOKENIZER = ROOT / "models" / "stories260K.tokenizer.model"
 # The mix in which `up` of the feed-forward network has the type.
@@ -44,10 +41,6 @@ def parse_args():
     parser.add_argument("--values", type=int, default=1 << 22, help="values of each distribution")
     parser.add_argument("--record", action="store_true")
     return parser.parse_args()
-
-
-def run(*command):
-    subprocess.run([str(c) for c in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def puna_quantize(source, target, mix, threads, *options):
@@ -154,17 +147,8 @@ def llama_cpp_quantize(source, target, threads):
     assert code == 0, f"llama_model_quantize: {code}"
 
 
-def summary(values):
-    figures = {"median": statistics.median(values), "min": min(values), "max": max(values)}
-    return {name: round(value, 2) for name, value in figures.items()}
-
-
 def speed(args):
-    folder = ROOT / "target" / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    source, target = folder / f"{args.shape}-f16.gguf", folder / "quantize-out.gguf"
-    if not source.exists():
-        run(PUNA, "synth", "--shape", args.shape, "--type", "f16", source)
+    source, target = common.synth(args.shape, "f16"), MODELS / "quantize-out.gguf"
     quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(quiet, None)
     rounds = []
@@ -185,21 +169,8 @@ def speed(args):
     return figures
 
 
-def machine():
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
-
-
 def record(args, errors, times):
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    date = datetime.date.today().isoformat()
-    value = {
-        "date": date,
-        "commit": commit.stdout.strip(),
-        "cpu": machine(),
-        "threads": args.threads,
+    value = common.about(args.threads) | {
         "peer": f"llama-cpp-python {llama_cpp.__version__}",
         "n_values": args.values,
         "rms_of_error": errors,
@@ -207,10 +178,8 @@ def record(args, errors, times):
         "rounds": args.rounds,
         "q4_k_m_seconds": times,
     }
-    name = machine().replace("(R)", "").lower().split()
-    path = ROOT / "bench" / "record" / f"{date}-{'-'.join(name)}-quantize.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(value, indent=2) + "\n")
+    path = common.record_path("quantize")
+    common.write_record(path, value)
     print(f"recorded in {path.relative_to(ROOT)}")
 
 

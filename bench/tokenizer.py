@@ -17,7 +17,8 @@ import numpy as np
 import sentencepiece as spm
 import zstandard
 
-ROOT = Path(__file__).resolve().parent.parent
+from common import ROOT
+
 MAX_CHARS = 20_000_000
 
 

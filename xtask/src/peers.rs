@@ -43,7 +43,8 @@ pub(crate) fn peers() -> Result<()> {
     execute(Command::new(&python).arg(scripts.join("perplexity_peers.py")).arg(&program))
 }
 
-/// Runs the scripts of `bench` with their usual arguments, on the program as it is now.
+/// Runs the scripts of `bench` on the program as it is now: the whole of their work, but not the whole table of
+/// `beside_llama_cpp.py`, whose large models take most of an hour.
 pub(crate) fn bench() -> Result<()> {
     let python = python()?;
     execute(Command::new("cargo").args(["build", "--release"]))?;
@@ -57,7 +58,12 @@ pub(crate) fn bench() -> Result<()> {
         None => eprintln!("bench/tokenizer.py skipped: shared data not present"),
     }
     execute(Command::new(&python).arg("bench/quantize.py"))?;
-    execute(Command::new(&python).arg("bench/beside_llama_cpp.py"))
+    execute(Command::new(&python).args([
+        "bench/beside_llama_cpp.py",
+        "--shapes=15m,tinyllama-1.1b",
+        "--types=q8_0,q4_0",
+        "--rounds=1",
+    ]))
 }
 
 /// The scripts that write golden files, in alphabetical order.
