@@ -1,5 +1,6 @@
 //! The project's own checks and chores. `cargo xtask` lists them.
 
+mod emulate;
 mod peers;
 mod platforms;
 mod tidy;
@@ -16,6 +17,7 @@ usage: cargo xtask COMMAND
   notices     write THIRD_PARTY.md anew
   cross       cargo check for Windows, macOS, Android and aarch64 Linux
   neon        run the tests of the numeric crates for aarch64 under qemu
+  avx512      run the tests of the kernels for x86-64 with AVX-512 under Bochs
   golden      make testdata anew with the peers from PyPI and compare
   peers       let the peers from PyPI load and answer with what Puna converts
   bench       run the benchmarks that compare Puna with its peers
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         ["notices"] => tidy::licences::write(),
         ["cross"] => platforms::cross(),
         ["neon"] => platforms::neon(),
+        ["avx512"] => emulate::x86(),
         ["golden"] => peers::golden(),
         ["peers"] => peers::peers(),
         ["bench"] => peers::bench(),
