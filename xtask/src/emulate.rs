@@ -28,8 +28,8 @@ struct Model {
 /// The most capable first; the first that Bochs knows is emulated. The one has all our instruction sets and
 /// needs Bochs 3, the other is known to 2.7.
 const MODELS: [Model; 2] = [
-    Model { name: "sapphire_rapids", without: "amx amx_int8 amx_bf16", isa: "avx512vnni" },
-    Model { name: "corei7_icelake_u", without: "", isa: "avx512" },
+    Model { name: "sapphire_rapids", without: "amx amx_int8 amx_bf16", isa: "avx512bf16" },
+    Model { name: "corei7_icelake_u", without: "", isa: "avx512vnni" },
 ];
 
 /// Tests of code that depends on the instruction set. The pool's are left out: its threads would wait for each
@@ -63,7 +63,8 @@ pub(crate) fn x86() -> Result<()> {
         (Path::new("/usr/lib/syslinux/modules/bios/ldlinux.c32"), "ldlinux.c32"),
     ];
     for (from, name) in files {
-        fs::copy(from, disc.join(name)).with_context(|| format!("cannot copy {}", from.display()))?;
+        fs::copy(from, disc.join(name))
+            .with_context(|| format!("cannot copy {}", from.display()))?;
     }
     let tests = tests()?;
     let tests = fs::read(&tests).with_context(|| format!("cannot read {}", tests.display()))?;
@@ -166,7 +167,8 @@ fn archive(name: &str, program: &[u8]) -> Vec<u8> {
 
 /// What ISOLINUX starts. `PUNA_ISA` reaches the tests and makes them fail where the CPU lacks the set.
 fn boot_config(model: &Model) -> String {
-    let kernel = "console=ttyS0 quiet nosmp nokaslr mitigations=off tsc=reliable panic=-1 reboot=triple";
+    let kernel =
+        "console=ttyS0 quiet nosmp nokaslr mitigations=off tsc=reliable panic=-1 reboot=triple";
     let tests = TESTS.join(" ");
     format!(
         "default tests\nlabel tests\nkernel vmlinuz\n\

@@ -4,6 +4,8 @@
 //! with commas, such as `q4_0,q8_0 1,8,128 2`. Weights are read anew for every product, as in a network, from MB
 //! megabytes of copies: fewer than the caches hold show what computing alone costs.
 
+#![expect(clippy::print_stdout, reason = "an example that prints what it measures")]
+
 use std::time::Instant;
 
 use puna_core::{DType, Rng};

@@ -17,14 +17,20 @@ pub enum Isa {
     Scalar,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
+    /// [`Isa::Avx2`] with AVX-VNNI (int8 dot products).
+    AvxVnni,
     /// x86-64 with AVX-512 F, BW, DQ and VL, and all of [`Isa::Avx2`].
     Avx512,
-    /// [`Isa::Avx512`] with VNNI (int8 dot products) and BF16 (bf16 dot products).
+    /// [`Isa::Avx512`] with VNNI (int8 dot products).
     Avx512Vnni,
+    /// [`Isa::Avx512Vnni`] with BF16 (bf16 dot products).
+    Avx512Bf16,
     /// AArch64 with Advanced SIMD, which every such CPU has.
     Neon,
     /// [`Isa::Neon`] with the int8 dot product instructions.
     NeonDot,
+    /// [`Isa::NeonDot`] with the int8 matrix product instructions.
+    NeonI8mm,
 }
 
 /// An instruction set asked for by name that cannot be had.
@@ -50,8 +56,17 @@ pub enum IsaError {
 
 impl Isa {
     /// Every instruction set, whether or not this CPU has it.
-    pub const ALL: [Isa; 6] =
-        [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni, Isa::Neon, Isa::NeonDot];
+    pub const ALL: [Isa; 9] = [
+        Isa::Scalar,
+        Isa::Avx2,
+        Isa::AvxVnni,
+        Isa::Avx512,
+        Isa::Avx512Vnni,
+        Isa::Avx512Bf16,
+        Isa::Neon,
+        Isa::NeonDot,
+        Isa::NeonI8mm,
+    ];
 
     /// The instruction sets of this CPU, plainest first; never empty.
     #[must_use]
@@ -79,10 +94,13 @@ impl Isa {
         match self {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
+            Isa::AvxVnni => "avxvnni",
             Isa::Avx512 => "avx512",
             Isa::Avx512Vnni => "avx512vnni",
+            Isa::Avx512Bf16 => "avx512bf16",
             Isa::Neon => "neon",
             Isa::NeonDot => "neondot",
+            Isa::NeonI8mm => "neoni8mm",
         }
     }
 
@@ -151,6 +169,11 @@ token!(
     Avx2, "x86_64", is_x86_feature_detected, "avx2,fma,f16c", ["avx2", "fma", "f16c"]
 );
 token!(
+    /// Proof of [`Isa::AvxVnni`].
+    AvxVnni, "x86_64", is_x86_feature_detected, "avx2,fma,f16c,avxvnni",
+    ["avx2", "fma", "f16c", "avxvnni"]
+);
+token!(
     /// Proof of [`Isa::Avx512`].
     Avx512, "x86_64", is_x86_feature_detected,
     "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl",
@@ -159,6 +182,12 @@ token!(
 token!(
     /// Proof of [`Isa::Avx512Vnni`].
     Avx512Vnni, "x86_64", is_x86_feature_detected,
+    "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni",
+    ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"]
+);
+token!(
+    /// Proof of [`Isa::Avx512Bf16`].
+    Avx512Bf16, "x86_64", is_x86_feature_detected,
     "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16",
     ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx512bf16"]
 );
@@ -170,24 +199,32 @@ token!(
     /// Proof of [`Isa::NeonDot`].
     NeonDot, "aarch64", is_aarch64_feature_detected, "neon,dotprod", ["neon", "dotprod"]
 );
+token!(
+    /// Proof of [`Isa::NeonI8mm`].
+    NeonI8mm, "aarch64", is_aarch64_feature_detected, "neon,dotprod,i8mm",
+    ["neon", "dotprod", "i8mm"]
+);
 
-#[cfg(target_arch = "x86_64")]
-impl Avx512Vnni {
-    /// The instruction set this one extends.
-    #[must_use]
-    pub(crate) fn avx512(self) -> Avx512 {
-        Avx512(())
-    }
+/// Declares that a set has all features of another.
+macro_rules! extends {
+    ($name:ident, $method:ident, $base:ident, $arch:literal) => {
+        #[cfg(target_arch = $arch)]
+        impl $name {
+            /// An instruction set that this one extends.
+            #[must_use]
+            pub(crate) fn $method(self) -> $base {
+                $base(())
+            }
+        }
+    };
 }
 
-#[cfg(target_arch = "aarch64")]
-impl NeonDot {
-    /// The instruction set this one extends.
-    #[must_use]
-    pub(crate) fn neon(self) -> Neon {
-        Neon(())
-    }
-}
+extends!(AvxVnni, avx2, Avx2, "x86_64");
+extends!(Avx512, avx2, Avx2, "x86_64");
+extends!(Avx512Vnni, avx512, Avx512, "x86_64");
+extends!(Avx512Bf16, avx512_vnni, Avx512Vnni, "x86_64");
+extends!(NeonDot, neon, Neon, "aarch64");
+extends!(NeonI8mm, neon_dot, NeonDot, "aarch64");
 
 /// An instruction set together with the proof that this CPU has it.
 #[derive(Clone, Copy, Debug)]
@@ -197,18 +234,27 @@ pub(crate) enum Token {
     /// [`Isa::Avx2`].
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// [`Isa::AvxVnni`].
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(AvxVnni),
     /// [`Isa::Avx512`].
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
     /// [`Isa::Avx512Vnni`].
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(Avx512Vnni),
+    /// [`Isa::Avx512Bf16`].
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16(Avx512Bf16),
     /// [`Isa::Neon`].
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
     /// [`Isa::NeonDot`].
     #[cfg(target_arch = "aarch64")]
     NeonDot(NeonDot),
+    /// [`Isa::NeonI8mm`].
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm(NeonI8mm),
 }
 
 impl Token {
@@ -220,13 +266,19 @@ impl Token {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Avx2::new().map(Token::Avx2),
             #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => AvxVnni::new().map(Token::AvxVnni),
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => Avx512::new().map(Token::Avx512),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => Avx512Vnni::new().map(Token::Avx512Vnni),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => Avx512Bf16::new().map(Token::Avx512Bf16),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Neon::new().map(Token::Neon),
             #[cfg(target_arch = "aarch64")]
             Isa::NeonDot => NeonDot::new().map(Token::NeonDot),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => NeonI8mm::new().map(Token::NeonI8mm),
             _ => None,
         }
     }
@@ -248,13 +300,19 @@ impl Token {
             #[cfg(target_arch = "x86_64")]
             Token::Avx2(_) => Isa::Avx2,
             #[cfg(target_arch = "x86_64")]
+            Token::AvxVnni(_) => Isa::AvxVnni,
+            #[cfg(target_arch = "x86_64")]
             Token::Avx512(_) => Isa::Avx512,
             #[cfg(target_arch = "x86_64")]
             Token::Avx512Vnni(_) => Isa::Avx512Vnni,
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512Bf16(_) => Isa::Avx512Bf16,
             #[cfg(target_arch = "aarch64")]
             Token::Neon(_) => Isa::Neon,
             #[cfg(target_arch = "aarch64")]
             Token::NeonDot(_) => Isa::NeonDot,
+            #[cfg(target_arch = "aarch64")]
+            Token::NeonI8mm(_) => Isa::NeonI8mm,
         }
     }
 }
@@ -265,7 +323,11 @@ impl Token {
     pub(crate) fn narrow(self) -> Token {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Token::Avx512(_) | Token::Avx512Vnni(_) => Token::Avx2(Avx2(())),
+            Token::Avx512(t) => Token::Avx2(t.avx2()),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512Vnni(t) => Token::Avx2(t.avx512().avx2()),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512Bf16(t) => Token::Avx2(t.avx512_vnni().avx512().avx2()),
             narrow => narrow,
         }
     }

@@ -131,7 +131,7 @@ impl Op for ReadLoop<'_> {
 fn bf16_loop(token: Token) -> Option<Box<dyn Fn() -> usize + Sync>> {
     match token {
         #[cfg(target_arch = "x86_64")]
-        Token::Avx512Vnni(t) => Some(Box::new(move || x86::bf16_vnni(t))),
+        Token::Avx512Bf16(t) => Some(Box::new(move || x86::bf16(t))),
         _ => None,
     }
 }
@@ -143,13 +143,19 @@ fn int8_loop(token: Token) -> Option<Box<dyn Fn() -> usize + Sync>> {
         #[cfg(target_arch = "x86_64")]
         Token::Avx2(t) => Some(Box::new(move || x86::int8_avx2(t))),
         #[cfg(target_arch = "x86_64")]
+        Token::AvxVnni(t) => Some(Box::new(move || x86::int8_avx_vnni(t))),
+        #[cfg(target_arch = "x86_64")]
         Token::Avx512(t) => Some(Box::new(move || x86::int8_avx512(t))),
         #[cfg(target_arch = "x86_64")]
-        Token::Avx512Vnni(t) => Some(Box::new(move || x86::int8_vnni(t))),
+        Token::Avx512Vnni(t) => Some(Box::new(move || x86::int8_avx512_vnni(t))),
+        #[cfg(target_arch = "x86_64")]
+        Token::Avx512Bf16(t) => Some(Box::new(move || x86::int8_avx512_vnni(t.avx512_vnni()))),
         #[cfg(target_arch = "aarch64")]
         Token::Neon(t) => Some(Box::new(move || arm::int8_neon(t))),
         #[cfg(target_arch = "aarch64")]
         Token::NeonDot(t) => Some(Box::new(move || arm::int8_dot(t))),
+        #[cfg(target_arch = "aarch64")]
+        Token::NeonI8mm(t) => Some(Box::new(move || arm::int8_i8mm(t))),
     }
 }
 
@@ -163,10 +169,10 @@ mod x86 {
     use std::hint::black_box;
 
     use super::N_TURNS;
-    use crate::isa::{Avx2, Avx512, Avx512Vnni};
+    use crate::isa::{Avx2, Avx512, Avx512Bf16, Avx512Vnni, AvxVnni};
 
     /// `vdpbf16ps`: 32 products an instruction.
-    pub(super) fn bf16_vnni(_: Avx512Vnni) -> usize {
+    pub(super) fn bf16(_: Avx512Bf16) -> usize {
         #[target_feature(enable = "avx512f,avx512bf16")]
         fn run() -> usize {
             const N: usize = 24;
@@ -188,7 +194,7 @@ mod x86 {
     }
 
     /// `vpdpbusd`: 64 products an instruction.
-    pub(super) fn int8_vnni(_: Avx512Vnni) -> usize {
+    pub(super) fn int8_avx512_vnni(_: Avx512Vnni) -> usize {
         #[target_feature(enable = "avx512f,avx512vnni")]
         fn run() -> usize {
             const N: usize = 24;
@@ -201,6 +207,25 @@ mod x86 {
             }
             black_box(acc);
             2 * 64 * N * N_TURNS
+        }
+        // SAFETY: the token proves the features.
+        unsafe { run() }
+    }
+
+    /// `vpdpbusd`: 32 products an instruction.
+    pub(super) fn int8_avx_vnni(_: AvxVnni) -> usize {
+        #[target_feature(enable = "avx2,avxvnni")]
+        fn run() -> usize {
+            const N: usize = 12;
+            let a = _mm256_set1_epi8(black_box(3));
+            let mut acc = [_mm256_set1_epi32(1); N];
+            for _ in 0..N_TURNS {
+                for acc in &mut acc {
+                    *acc = _mm256_dpbusd_avx_epi32(*acc, a, a);
+                }
+            }
+            black_box(acc);
+            2 * 32 * N * N_TURNS
         }
         // SAFETY: the token proves the features.
         unsafe { run() }
@@ -258,7 +283,34 @@ mod arm {
     use std::hint::black_box;
 
     use super::N_TURNS;
-    use crate::isa::{Neon, NeonDot};
+    use crate::isa::{Neon, NeonDot, NeonI8mm};
+
+    /// `smmla`: 32 products an instruction.
+    pub(super) fn int8_i8mm(_: NeonI8mm) -> usize {
+        #[target_feature(enable = "neon,i8mm")]
+        fn run() -> usize {
+            const N: usize = 24;
+            let a = vdupq_n_s8(black_box(3));
+            let mut acc = [vdupq_n_s32(1); N];
+            for _ in 0..N_TURNS {
+                for acc in &mut acc {
+                    // SAFETY: the instruction belongs to the function's features and changes only `acc`.
+                    unsafe {
+                        asm!(
+                            "smmla {acc:v}.4s, {a:v}.16b, {a:v}.16b",
+                            acc = inout(vreg) *acc,
+                            a = in(vreg) a,
+                            options(pure, nomem, nostack, preserves_flags),
+                        );
+                    }
+                }
+            }
+            black_box(acc);
+            2 * 32 * N * N_TURNS
+        }
+        // SAFETY: the token proves the features.
+        unsafe { run() }
+    }
 
     /// `sdot`: 16 products an instruction.
     pub(super) fn int8_dot(_: NeonDot) -> usize {
@@ -320,7 +372,7 @@ mod tests {
             let token = cpu.token();
             assert!(rate(&cpu, 1, || token.dispatch(F32Loop)) > 0.0);
             assert_eq!(int8_loop(token).is_some(), cpu.isa() != Isa::Scalar);
-            assert_eq!(bf16_loop(token).is_some(), cpu.isa() == Isa::Avx512Vnni);
+            assert_eq!(bf16_loop(token).is_some(), cpu.isa() == Isa::Avx512Bf16);
             for run in int8_loop(token).iter().chain(&bf16_loop(token)) {
                 // Every loop does more products a turn than the f32 loop of plain code.
                 assert!(run() > 2 * 4 * 12 * N_TURNS);

@@ -229,7 +229,7 @@ impl Activations {
         }
         if dtypes.contains(&DType::BF16) {
             let rounded = x.iter().map(|&x| bf16::from_f32(x));
-            if cpu.isa() == Isa::Avx512Vnni {
+            if cpu.isa() == Isa::Avx512Bf16 {
                 self.bf16.extend(rounded.map(bf16::to_bits));
             } else {
                 self.bf16_rounded.extend(rounded.map(bf16::to_f32));

@@ -9,15 +9,15 @@ use std::arch::x86_64::*;
 use std::mem::transmute;
 
 use super::float::{Element, FloatTask};
-use crate::isa::{Avx512, Avx512Vnni};
+use crate::isa::{Avx512, Avx512Bf16};
 
 /// Multiplies the rows of `task`.
-pub(super) fn multiply(token: Avx512Vnni, task: FloatTask<'_>, scratch: &mut [f32]) {
+pub(super) fn multiply(token: Avx512Bf16, task: FloatTask<'_>, scratch: &mut [f32]) {
     #[target_feature(
         enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16"
     )]
-    fn run(token: Avx512Vnni, task: FloatTask<'_>, scratch: &mut [f32]) {
-        task.multiply(token.avx512(), Pairs(token), task.x.as_bf16(), scratch);
+    fn run(token: Avx512Bf16, task: FloatTask<'_>, scratch: &mut [f32]) {
+        task.multiply(token.avx512_vnni().avx512(), Pairs(token), task.x.as_bf16(), scratch);
     }
     // SAFETY: `token` proves the features.
     unsafe { run(token, task, scratch) }
@@ -25,7 +25,7 @@ pub(super) fn multiply(token: Avx512Vnni, task: FloatTask<'_>, scratch: &mut [f3
 
 /// Pairs of bf16, with the proof that their products can be computed.
 #[derive(Clone, Copy)]
-struct Pairs(Avx512Vnni);
+struct Pairs(Avx512Bf16);
 
 impl Element<Avx512> for Pairs {
     type X = u16;

@@ -5,7 +5,7 @@
 //! by one fused multiply-add from zero; missing columns of the last vector count as zero. Then lanes are added,
 //! halves first: lane `i` with lane `i + L/2`, and so on down. F16 and BF16 weights are converted to f32, which
 //! is exact; for BF16 weights, activations were rounded to bf16. [`crate::isa::Scalar`] has four lanes and
-//! rounds products and sums apart. BF16 weights with [`crate::isa::Avx512Vnni`] are an exception: see
+//! rounds products and sums apart. BF16 weights with [`crate::isa::Avx512Bf16`] are an exception: see
 //! [`super::bf16_dot`].
 //!
 //! # How it is computed
@@ -40,7 +40,7 @@ pub(crate) struct FloatTask<'a> {
 pub(crate) fn multiply(token: Token, task: FloatTask<'_>, scratch: &mut [f32]) {
     match (token, task.w.dtype()) {
         #[cfg(target_arch = "x86_64")]
-        (Token::Avx512Vnni(token), DType::BF16) => {
+        (Token::Avx512Bf16(token), DType::BF16) => {
             super::bf16_dot::multiply(token, task, scratch);
         }
         _ => token.dispatch(Multiply { task, scratch }),
@@ -285,8 +285,8 @@ impl FloatTask<'_> {
         let n_rows = ROWS.min(self.n_rows - row);
         for t in 0..NT {
             let mut outputs = [0.0; ROWS];
-            for r in 0..ROWS {
-                outputs[r] = s.sum(sums[r][t]);
+            for (output, sums) in outputs.iter_mut().zip(sums) {
+                *output = s.sum(sums[t]);
             }
             let start = (first + t) * self.w.rows() + self.first_row + row;
             // SAFETY: only this task writes columns of its rows, and no other part is alive in it.
@@ -377,11 +377,11 @@ fn add_stored<S: Simd, E: Element<S>, const NT: usize>(
         }
     }
     if n_whole * len < x[0].len() {
-        for r in 0..ROWS {
-            let w = e.weights(s, &padded::<_, MAX_BYTES>(&w[r][n_whole * n_bytes..]));
-            for t in 0..NT {
-                let x = e.load(s, &padded::<_, MAX_LEN>(&x[t][n_whole * len..]));
-                sums[r][t] = e.mul_add(s, w, x, sums[r][t]);
+        for (w, sums) in w.iter().zip(sums) {
+            let w = e.weights(s, &padded::<_, MAX_BYTES>(&w[n_whole * n_bytes..]));
+            for (x, sum) in x.iter().zip(sums) {
+                let x = e.load(s, &padded::<_, MAX_LEN>(&x[n_whole * len..]));
+                *sum = e.mul_add(s, w, x, *sum);
             }
         }
     }
@@ -416,10 +416,10 @@ fn add_packed<S: Simd, E: Element<S>, const NT: usize>(
         }
     }
     for w in vectors {
-        for t in 0..NT {
-            let x = e.load(s, &padded::<_, MAX_LEN>(&x[t][n_whole * len..]));
-            for r in 0..ROWS {
-                sums[r][t] = e.mul_add(s, e.load(s, &w[r * len..]), x, sums[r][t]);
+        for (t, x) in x.iter().enumerate() {
+            let x = e.load(s, &padded::<_, MAX_LEN>(&x[n_whole * len..]));
+            for (r, sums) in sums.iter_mut().enumerate() {
+                sums[t] = e.mul_add(s, e.load(s, &w[r * len..]), x, sums[t]);
             }
         }
     }

@@ -111,14 +111,20 @@ pub(crate) fn dispatch<J: Job>(token: Token, job: J) {
     match token {
         Token::Scalar(t) => t.compile(job),
         #[cfg(target_arch = "x86_64")]
-        Token::Avx2(t) => Registers::<2>(t).compile(job),
+        Token::Avx2(t) => Registers::<_, 2>(t).compile(job),
+        #[cfg(target_arch = "x86_64")]
+        Token::AvxVnni(t) => Registers::<_, 2>(t).compile(job),
         #[cfg(target_arch = "x86_64")]
         Token::Avx512(t) => t.compile(job),
         #[cfg(target_arch = "x86_64")]
         Token::Avx512Vnni(t) => t.compile(job),
+        #[cfg(target_arch = "x86_64")]
+        Token::Avx512Bf16(t) => t.avx512_vnni().compile(job),
         #[cfg(target_arch = "aarch64")]
         Token::Neon(t) => t.compile(job),
         #[cfg(target_arch = "aarch64")]
         Token::NeonDot(t) => t.compile(job),
+        #[cfg(target_arch = "aarch64")]
+        Token::NeonI8mm(t) => t.compile(job),
     }
 }

@@ -1,14 +1,15 @@
 //! AVX2: eight rows in a register, one register or two.
 //!
-//! Bytes are multiplied by `vpmaddubsw`, unsigned times signed, which adds pairs of products in 16 bits and would
-//! saturate: see [`exact_steps`]. Weights that use all eight bits are taken as signed numbers, their sign moved
-//! over to the activations: `w·x = |w|·(sign(w)·x)`.
+//! AVX-VNNI has an instruction that multiplies bytes, four to a lane. Without it they are multiplied by `vpmaddubsw`,
+//! unsigned times signed, which adds pairs of products in 16 bits and would saturate: see [`exact_steps`]. Weights
+//! that use all eight bits are then taken as signed numbers, their sign moved over to the activations: `w·x =
+//! |w|·(sign(w)·x)`.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::rows::{Job, Rows};
-use crate::isa::Avx2;
+use crate::isa::{Avx2, AvxVnni};
 
 /// Rows in one register.
 const IN_ONE: usize = 8;
@@ -169,9 +170,106 @@ fn dots_of_wide<const N: usize, const NT: usize, const STEPS: usize>(
     }
 }
 
+/// The same by the instruction for it, whatever the weights are.
+#[target_feature(enable = "avx2,avxvnni")]
+#[inline]
+fn dots_vnni<const N: usize, const NT: usize>(
+    w: &[[__m256i; N]],
+    x: &[i32],
+    acc: &mut [[__m256i; N]; NT],
+) {
+    for (w, x) in w.iter().zip(x.as_chunks::<NT>().0) {
+        for t in 0..NT {
+            for i in 0..N {
+                acc[t][i] = _mm256_dpbusd_avx_epi32(acc[t][i], w[i], _mm256_set1_epi32(x[t]));
+            }
+        }
+    }
+}
+
+/// What differs between the sets with these registers.
+pub(crate) trait Bytes: Copy {
+    /// See [`Rows::compile`].
+    fn compile<const N: usize, J: Job>(self, job: J);
+    /// See [`Rows::takes_signed`].
+    fn takes_signed(max: u8) -> bool;
+    /// See [`Rows::dots`].
+    fn dots<const N: usize, const NT: usize>(
+        self,
+        max: u8,
+        w: &[[__m256i; N]],
+        x: &[i32],
+        acc: &mut [[__m256i; N]; NT],
+    );
+}
+
+impl Bytes for Avx2 {
+    fn compile<const N: usize, J: Job>(self, job: J) {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn run<const N: usize, J: Job>(job: J) {
+            job.run(Registers::<_, N>(Avx2::here()));
+        }
+        // SAFETY: `self` proves the features.
+        unsafe { run::<N, J>(job) }
+    }
+
+    #[inline(always)]
+    fn takes_signed(max: u8) -> bool {
+        max == 255
+    }
+
+    #[inline(always)]
+    fn dots<const N: usize, const NT: usize>(
+        self,
+        max: u8,
+        w: &[[__m256i; N]],
+        x: &[i32],
+        acc: &mut [[__m256i; N]; NT],
+    ) {
+        let steps = exact_steps(max).min(w.len());
+        // SAFETY: `self` proves the features.
+        unsafe {
+            match steps {
+                1 => dots_of_wide::<N, NT, 1>(max == 255, w, x, acc),
+                2 => dots_of_wide::<N, NT, 2>(false, w, x, acc),
+                4 => dots_of_narrow::<N, NT, 4>(w, x, acc),
+                _ => dots_of_narrow::<N, NT, 8>(w, x, acc),
+            }
+        }
+    }
+}
+
+impl Bytes for AvxVnni {
+    fn compile<const N: usize, J: Job>(self, job: J) {
+        #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+        fn run<const N: usize, J: Job>(job: J) {
+            job.run(Registers::<_, N>(AvxVnni::here()));
+        }
+        // SAFETY: `self` proves the features.
+        unsafe { run::<N, J>(job) }
+    }
+
+    #[inline(always)]
+    fn takes_signed(_: u8) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn dots<const N: usize, const NT: usize>(
+        self,
+        _: u8,
+        w: &[[__m256i; N]],
+        x: &[i32],
+        acc: &mut [[__m256i; N]; NT],
+    ) {
+        // SAFETY: `self` proves the features.
+        unsafe { dots_vnni(w, x, acc) }
+    }
+}
+
 /// `N` registers for each vector over rows.
 #[derive(Clone, Copy)]
-pub(crate) struct Registers<const N: usize>(pub Avx2);
+pub(crate) struct Registers<T, const N: usize>(pub T);
 
 /// What each register of a vector becomes, beginning with `v`.
 macro_rules! each {
@@ -185,31 +283,26 @@ macro_rules! each {
     }};
 }
 
-impl<const N: usize> Rows for Registers<N> {
+impl<T: Bytes, const N: usize> Rows for Registers<T, N> {
     const LANES: usize = N * IN_ONE;
     const TOKENS: usize = 4;
-    type Few = Registers<1>;
+    type Few = Registers<T, 1>;
     type U = [__m256i; N];
     type I = [__m256i; N];
     type F = [__m256; N];
 
     fn compile<J: Job>(self, job: J) {
-        #[target_feature(enable = "avx2,fma,f16c")]
-        fn run<J: Job, const N: usize>(job: J) {
-            job.run(Registers::<N>(Avx2::here()));
-        }
-        // SAFETY: `self` proves the features.
-        unsafe { run::<J, N>(job) }
+        self.0.compile::<N, J>(job);
     }
 
     #[inline(always)]
-    fn few(self) -> Registers<1> {
+    fn few(self) -> Registers<T, 1> {
         Registers(self.0)
     }
 
     #[inline(always)]
     fn takes_signed(max: u8) -> bool {
-        max == 255
+        T::takes_signed(max)
     }
 
     #[inline(always)]
@@ -218,8 +311,8 @@ impl<const N: usize> Rows for Registers<N> {
         for i in 0..N {
             // SAFETY: `self` proves the features, the caller guarantees the bytes.
             let quarters = unsafe { transposed(rows.add(i * IN_ONE * stride), stride) };
-            for q in 0..4 {
-                out[q][i] = quarters[q];
+            for (out, quarter) in out.iter_mut().zip(quarters) {
+                out[i] = quarter;
             }
         }
         out
@@ -294,16 +387,7 @@ impl<const N: usize> Rows for Registers<N> {
 
     #[inline(always)]
     fn dots<const NT: usize>(self, max: u8, w: &[Self::U], x: &[i32], acc: &mut [Self::I; NT]) {
-        let steps = exact_steps(max).min(w.len());
-        // SAFETY: `self` proves the features.
-        unsafe {
-            match steps {
-                1 => dots_of_wide::<N, NT, 1>(max == 255, w, x, acc),
-                2 => dots_of_wide::<N, NT, 2>(false, w, x, acc),
-                4 => dots_of_narrow::<N, NT, 4>(w, x, acc),
-                _ => dots_of_narrow::<N, NT, 8>(w, x, acc),
-            }
-        }
+        self.0.dots(max, w, x, acc);
     }
 
     #[inline(always)]
@@ -337,9 +421,9 @@ impl<const N: usize> Rows for Registers<N> {
     #[inline(always)]
     fn store(self, v: Self::F, out: &mut [f32]) {
         let out = &mut out[..Self::LANES];
-        for i in 0..N {
-            // SAFETY: `self` proves the features; each register's part lies within the slice.
-            unsafe { _mm256_storeu_ps(out.as_mut_ptr().add(IN_ONE * i), v[i]) }
+        for (v, out) in v.into_iter().zip(out.as_chunks_mut::<IN_ONE>().0) {
+            // SAFETY: `self` proves the features; eight elements can be written.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), v) }
         }
     }
 }

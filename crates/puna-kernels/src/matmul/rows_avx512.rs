@@ -280,7 +280,7 @@ rows!(Avx512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl", 255, |max, w, 
 });
 rows!(
     Avx512Vnni,
-    "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16",
+    "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni",
     256,
     |_max, w, x, acc| {
         dots_vnni(w, x, acc);

@@ -1,10 +1,10 @@
-//! NEON: eight rows in a pair of registers. The two sets differ in how bytes are multiplied.
+//! NEON: eight rows in a pair of registers. The sets differ in how bytes are multiplied.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::rows::{Job, Rows};
-use crate::isa::{Neon, NeonDot};
+use crate::isa::{Neon, NeonDot, NeonI8mm};
 
 /// Rows in one register.
 const HALF: usize = 4;
@@ -98,6 +98,101 @@ fn dot_by_pairs(acc: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
     vpadalq_s16(acc, vpaddq_s16(low, high))
 }
 
+/// Declares [`Rows::dots`] that goes through the tokens with `$dot`.
+macro_rules! dots {
+    ($name:ident, $features:literal, $dot:ident) => {
+        #[target_feature(enable = $features)]
+        #[inline]
+        fn $name<const NT: usize>(
+            w: &[[uint32x4_t; 2]],
+            x: &[i32],
+            acc: &mut [[int32x4_t; 2]; NT],
+        ) {
+            for (w, x) in w.iter().zip(x.as_chunks::<NT>().0) {
+                for t in 0..NT {
+                    let x = vreinterpretq_s8_s32(vdupq_n_s32(x[t]));
+                    acc[t] = [
+                        $dot(acc[t][0], vreinterpretq_s8_u32(w[0]), x),
+                        $dot(acc[t][1], vreinterpretq_s8_u32(w[1]), x),
+                    ];
+                }
+            }
+        }
+    };
+}
+
+dots!(dots_by_pairs, "neon", dot_by_pairs);
+dots!(dots_by_fours, "neon,dotprod", dot);
+
+/// `acc` and the products of two rows with two tokens, eight bytes of each: lane `2r + t` belongs to row `r` and
+/// token `t`. The intrinsic is not stable.
+#[target_feature(enable = "neon,i8mm")]
+#[inline]
+fn matrix_product(mut acc: int32x4_t, w: uint32x4_t, x: int32x4_t) -> int32x4_t {
+    // SAFETY: the function is compiled with the instruction's feature; it changes nothing but `acc`.
+    unsafe {
+        asm!(
+            "smmla {acc:v}.4s, {w:v}.16b, {x:v}.16b",
+            acc = inout(vreg) acc,
+            w = in(vreg) w,
+            x = in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    acc
+}
+
+/// [`Rows::dots`] by products of matrices, two tokens at a time; an odd last one goes as in [`NeonDot`].
+#[target_feature(enable = "neon,dotprod,i8mm")]
+#[inline]
+fn dots_by_matrices<const NT: usize>(
+    w: &[[uint32x4_t; 2]],
+    x: &[i32],
+    acc: &mut [[int32x4_t; 2]; NT],
+) {
+    // `sums[t / 2]` holds rows 0 and 1, 2 and 3, and so on, of tokens `t` and `t + 1`.
+    let mut sums = [[vdupq_n_s32(0); 4]; NT];
+    for t in (0..NT - NT % 2).step_by(2) {
+        for half in 0..2 {
+            sums[t / 2][2 * half] = vzip1q_s32(acc[t][half], acc[t + 1][half]);
+            sums[t / 2][2 * half + 1] = vzip2q_s32(acc[t][half], acc[t + 1][half]);
+        }
+    }
+    for (w, x) in w.as_chunks::<2>().0.iter().zip(x.chunks_exact(2 * NT)) {
+        let rows = [
+            vzip1q_u32(w[0][0], w[1][0]),
+            vzip2q_u32(w[0][0], w[1][0]),
+            vzip1q_u32(w[0][1], w[1][1]),
+            vzip2q_u32(w[0][1], w[1][1]),
+        ];
+        for t in (0..NT - NT % 2).step_by(2) {
+            let words = [x[t], x[NT + t], x[t + 1], x[NT + t + 1]];
+            // SAFETY: the array has four elements.
+            let tokens = unsafe { vld1q_s32(words.as_ptr()) };
+            for (sum, &rows) in sums[t / 2].iter_mut().zip(&rows) {
+                *sum = matrix_product(*sum, rows, tokens);
+            }
+        }
+        if NT % 2 == 1 {
+            let last = &mut acc[NT - 1];
+            for (w, x) in w.iter().zip([x[NT - 1], x[2 * NT - 1]]) {
+                let x = vreinterpretq_s8_s32(vdupq_n_s32(x));
+                *last = [
+                    dot(last[0], vreinterpretq_s8_u32(w[0]), x),
+                    dot(last[1], vreinterpretq_s8_u32(w[1]), x),
+                ];
+            }
+        }
+    }
+    for t in (0..NT - NT % 2).step_by(2) {
+        for half in 0..2 {
+            let [low, high] = [sums[t / 2][2 * half], sums[t / 2][2 * half + 1]];
+            acc[t][half] = vuzp1q_s32(low, high);
+            acc[t + 1][half] = vuzp2q_s32(low, high);
+        }
+    }
+}
+
 /// What each half of a pair becomes.
 macro_rules! both {
     ($half:ident => $of:expr) => {{
@@ -118,7 +213,7 @@ macro_rules! both {
 }
 
 macro_rules! rows {
-    ($token:ty, $features:literal, $dot:ident) => {
+    ($token:ty, $features:literal, $dots:ident) => {
         impl Rows for $token {
             const LANES: usize = 2 * HALF;
             const TOKENS: usize = 6;
@@ -219,14 +314,8 @@ macro_rules! rows {
                 x: &[i32],
                 acc: &mut [Self::I; NT],
             ) {
-                for (w, x) in w.iter().zip(x.as_chunks::<NT>().0) {
-                    for t in 0..NT {
-                        acc[t] = both!(i => {
-                            let x = vreinterpretq_s8_s32(vdupq_n_s32(x[t]));
-                            $dot(acc[t][i], vreinterpretq_s8_u32(w[i]), x)
-                        });
-                    }
-                }
+                // SAFETY: `self` proves the features.
+                unsafe { $dots(w, x, acc) }
             }
 
             #[inline(always)]
@@ -269,5 +358,6 @@ macro_rules! rows {
     };
 }
 
-rows!(Neon, "neon", dot_by_pairs);
-rows!(NeonDot, "neon,dotprod", dot);
+rows!(Neon, "neon", dots_by_pairs);
+rows!(NeonDot, "neon,dotprod", dots_by_fours);
+rows!(NeonI8mm, "neon,dotprod,i8mm", dots_by_matrices);

@@ -122,13 +122,19 @@ impl Token {
             #[cfg(target_arch = "x86_64")]
             Token::Avx2(t) => t.vectorize(op),
             #[cfg(target_arch = "x86_64")]
+            Token::AvxVnni(t) => t.avx2().vectorize(op),
+            #[cfg(target_arch = "x86_64")]
             Token::Avx512(t) => t.vectorize(op),
             #[cfg(target_arch = "x86_64")]
             Token::Avx512Vnni(t) => t.avx512().vectorize(op),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512Bf16(t) => t.avx512_vnni().avx512().vectorize(op),
             #[cfg(target_arch = "aarch64")]
             Token::Neon(t) => t.vectorize(op),
             #[cfg(target_arch = "aarch64")]
             Token::NeonDot(t) => t.neon().vectorize(op),
+            #[cfg(target_arch = "aarch64")]
+            Token::NeonI8mm(t) => t.neon_dot().neon().vectorize(op),
         }
     }
 }
