@@ -28,7 +28,7 @@ pub use cpu::Cpu;
 pub use disjoint::DisjointMut;
 pub use elementwise::{add, rmsnorm, swiglu};
 pub use isa::{Isa, IsaError};
-pub use matmul::{Activations, MatRef, matmul};
+pub use matmul::{Activations, MatRef, matmul, matmul_each};
 pub use pool::Pool;
 pub use quantize::quantize;
 pub use rope::{RopeTable, rope};

@@ -2,7 +2,8 @@
 
 use puna_core::{DType, LayerWeight, ModelConfig};
 use puna_kernels::{
-    Activations, Cpu, RopeTable, Span, add, attention, kv_store, matmul, rmsnorm, rope, swiglu,
+    Activations, Cpu, RopeTable, Span, add, attention, kv_store, matmul, matmul_each, rmsnorm,
+    rope, swiglu,
 };
 
 use crate::{KvCache, Layer, Matrix};
@@ -79,9 +80,10 @@ impl Scratch {
         rmsnorm(cpu, &self.x, &layer.attn_norm, c.norm_eps, &mut self.h);
         watch(&[LayerWeight::Wq, LayerWeight::Wk, LayerWeight::Wv], &self.h);
         self.acts.set(cpu, &self.h, n_rows, c.dim, &types([&layer.wq, &layer.wk, &layer.wv]));
-        matmul(cpu, layer.wq.view(), &self.acts, &mut self.q);
-        matmul(cpu, layer.wk.view(), &self.acts, &mut self.k);
-        matmul(cpu, layer.wv.view(), &self.acts, &mut self.v);
+        let q = (layer.wq.view(), &mut self.q[..]);
+        let k = (layer.wk.view(), &mut self.k[..]);
+        let v = (layer.wv.view(), &mut self.v[..]);
+        matmul_each(cpu, &self.acts, [q, k, v]);
 
         let layout = c.rope.layout;
         rope(cpu, &mut self.q, c.n_heads, &self.positions, rope_table, layout);
@@ -106,8 +108,9 @@ impl Scratch {
         rmsnorm(cpu, &self.x, &layer.ffn_norm, c.norm_eps, &mut self.h);
         watch(&[LayerWeight::WGate, LayerWeight::WUp], &self.h);
         self.acts.set(cpu, &self.h, n_rows, c.dim, &types([&layer.w_gate, &layer.w_up]));
-        matmul(cpu, layer.w_gate.view(), &self.acts, &mut self.gate);
-        matmul(cpu, layer.w_up.view(), &self.acts, &mut self.up);
+        let gate = (layer.w_gate.view(), &mut self.gate[..]);
+        let up = (layer.w_up.view(), &mut self.up[..]);
+        matmul_each(cpu, &self.acts, [gate, up]);
         swiglu(cpu, &mut self.gate, &self.up);
 
         watch(&[LayerWeight::WDown], &self.gate);

@@ -106,35 +106,81 @@ const LEAST_ROWS: usize = 32;
 /// # Panics
 /// When shapes do not fit, or `x` was not prepared for the type of `w`.
 pub fn matmul(cpu: &Cpu, w: MatRef<'_>, x: &Activations, y: &mut [f32]) {
-    assert_eq!(w.cols, x.dim(), "columns of the matrix and of the activations");
-    assert_eq!(y.len(), x.n_rows() * w.rows, "outputs of {} rows, {} tokens", w.rows, x.n_rows());
-    assert!(x.is_ready_for(w.dtype), "activations were not prepared for {}", w.dtype);
-    if y.is_empty() {
-        return;
+    matmul_each(cpu, x, [(w, y)]);
+}
+
+/// The products of several matrices with the same activations, as [`matmul`] computes each, but handed out to the
+/// threads together: they wait for each other once.
+///
+/// # Panics
+/// When shapes do not fit, or `x` was not prepared for the type of one of the matrices.
+pub fn matmul_each<const N: usize>(
+    cpu: &Cpu,
+    x: &Activations,
+    products: [(MatRef<'_>, &mut [f32]); N],
+) {
+    for (w, y) in &products {
+        assert_eq!(w.cols, x.dim(), "columns of the matrix and of the activations");
+        assert_eq!(
+            y.len(),
+            x.n_rows() * w.rows,
+            "outputs of {} rows, {} tokens",
+            w.rows,
+            x.n_rows()
+        );
+        assert!(x.is_ready_for(w.dtype), "activations were not prepared for {}", w.dtype);
     }
-    if w.cols == 0 {
-        return y.fill(0.0);
+    let rows = products.iter().map(|(w, _)| w.rows).sum();
+    let products = products.map(|(w, y)| Product::new(cpu, w, x, y, rows));
+    let n_tasks = products.iter().map(|product| product.n_tasks).sum();
+    cpu.pool().run(n_tasks, &|mut task| {
+        let mut rest = products.iter();
+        let product = loop {
+            let product = rest.next().expect("tasks were counted over the same products");
+            match task.checked_sub(product.n_tasks) {
+                Some(less) => task = less,
+                None => break product,
+            }
+        };
+        product.run(cpu, task);
+    });
+}
+
+/// One product, cut into tasks by rows.
+struct Product<'a> {
+    w: MatRef<'a>,
+    x: &'a Activations,
+    y: DisjointMut<'a, f32>,
+    task_rows: usize,
+    n_tasks: usize,
+}
+
+impl<'a> Product<'a> {
+    /// `rows` are those of all products that are handed out together.
+    fn new(cpu: &Cpu, w: MatRef<'a>, x: &'a Activations, y: &'a mut [f32], rows: usize) -> Self {
+        if w.cols == 0 {
+            y.fill(0.0);
+        }
+        // Small enough that threads end together; with one token large enough that rows are asked for ahead, with
+        // many small enough that a panel of them stays in a cache near the core.
+        let share = rows.div_ceil(8 * cpu.pool().n_threads()).next_multiple_of(LEAST_ROWS);
+        let most = if w.dtype.is_float() { MOST_FLOAT_ROWS } else { MOST_ROWS };
+        let task_rows = if x.n_rows() == 1 { share } else { share.min(most) };
+        let n_tasks = if y.is_empty() || w.cols == 0 { 0 } else { w.rows.div_ceil(task_rows) };
+        Self { w, x, y: DisjointMut::new(y), task_rows, n_tasks }
     }
-    let y = DisjointMut::new(y);
-    // Small enough that threads end together; with one token large enough that rows are asked for ahead, with
-    // many small enough that a panel of them stays in a cache near the core.
-    let share = w.rows.div_ceil(8 * cpu.pool().n_threads()).next_multiple_of(LEAST_ROWS);
-    let most = if w.dtype.is_float() { MOST_FLOAT_ROWS } else { MOST_ROWS };
-    let task_rows = if x.n_rows() == 1 { share } else { share.min(most) };
-    let token = cpu.token();
-    let scratch_len = match w.dtype.is_float() {
-        true => float::scratch_len(task_rows, x.n_rows()),
-        false => quant::SCRATCH_LEN,
-    };
-    cpu.pool().run(w.rows.div_ceil(task_rows), &|task| {
+
+    fn run(&self, cpu: &Cpu, task: usize) {
+        let Self { w, x, ref y, task_rows, .. } = *self;
         let first_row = task * task_rows;
         let n_rows = task_rows.min(w.rows - first_row);
         if w.dtype.is_float() {
-            let task = float::FloatTask { w, x, y: &y, first_row, n_rows };
-            with_scratch(scratch_len, |scratch| float::multiply(token, task, scratch));
+            let task = float::FloatTask { w, x, y, first_row, n_rows };
+            let len = float::scratch_len(n_rows, x.n_rows());
+            with_scratch(len, |scratch| float::multiply(cpu.token(), task, scratch));
         } else {
-            let task = quant::QuantTask { w, x: x.as_quant(), y: &y, first_row, n_rows };
-            with_scratch(scratch_len, |scratch| quant::multiply(token, task, scratch));
+            let task = quant::QuantTask { w, x: x.as_quant(), y, first_row, n_rows };
+            with_scratch(quant::SCRATCH_LEN, |scratch| quant::multiply(cpu.token(), task, scratch));
         }
-    });
+    }
 }
