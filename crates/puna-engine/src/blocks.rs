@@ -205,6 +205,25 @@ impl BlockTable {
         true
     }
 
+    /// Makes room for up to `n_positions` with free blocks alone, so that nothing cached is evicted; returns for how
+    /// many there is room.
+    pub(crate) fn stretch(&mut self, n_positions: usize) -> usize {
+        let mut books = self.pool.books();
+        let missing = n_positions.div_ceil(BLOCK_LEN).saturating_sub(self.ids.len());
+        let n_taken = missing.min(books.free.len());
+        self.ids.extend((0..n_taken).map_while(|_| books.allocate()));
+        self.ids.len() * BLOCK_LEN
+    }
+
+    /// Gives back the blocks beyond the first `n_positions`, of which none is published.
+    pub(crate) fn trim(&mut self, n_positions: usize) {
+        let mut books = self.pool.books();
+        let n_blocks = n_positions.div_ceil(BLOCK_LEN).max(self.n_published);
+        for block in self.ids.drain(n_blocks.min(self.ids.len())..).rev() {
+            books.release(block);
+        }
+    }
+
     /// Continues the published prefix with cached blocks of `tokens` (the whole sequence), taking the place of
     /// blocks that are not full yet. Returns how many positions are published now. At least one token is
     /// left to compute, since its logits are not in any cache.

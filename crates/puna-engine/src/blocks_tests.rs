@@ -28,6 +28,25 @@ fn growing_takes_all_or_nothing() {
 }
 
 #[test]
+fn stretching_takes_free_blocks_alone() {
+    let pool = BlockPool::new(5, true);
+    drop(filled(&pool, &tokens(2 * BLOCK_LEN, 0)));
+    // Two blocks are idle, three free.
+    let mut table = filled(&pool, &tokens(BLOCK_LEN + 3, 500));
+    assert_eq!(table.stretch(BLOCK_LEN + 9), 2 * BLOCK_LEN, "what it has");
+    assert_eq!(table.stretch(4 * BLOCK_LEN), 3 * BLOCK_LEN);
+    pool.check([&table].into_iter());
+    table.trim(2 * BLOCK_LEN + 1);
+    assert_eq!(table.ids().len(), 3);
+    table.trim(BLOCK_LEN + 3);
+    assert_eq!(table.ids().len(), 2);
+    pool.check([&table].into_iter());
+    let mut other = pool.table();
+    assert_eq!(other.adopt(&tokens(2 * BLOCK_LEN + 1, 0)), 2 * BLOCK_LEN, "still cached");
+    pool.check([&table, &other].into_iter());
+}
+
+#[test]
 fn equal_prefixes_share_full_blocks_only() {
     let pool = BlockPool::new(16, true);
     let prompt = tokens(3 * BLOCK_LEN + 5, 0);

@@ -1,6 +1,7 @@
 //! The engine: requests in, events out, one step at a time.
 
 use std::collections::BTreeMap;
+use std::slice::ChunksExact;
 
 use crate::sampler::{Sampler, Scratch};
 use crate::scheduler::{Plan, Scheduler, Sequence};
@@ -19,12 +20,17 @@ pub struct EngineConfig {
     pub max_seqs: usize,
     /// Whether requests that start with the same tokens share what was computed for them.
     pub prefix_cache: bool,
+    /// Most tokens drafted in one forward pass, for all requests together; 0 for none. No request gets more than
+    /// [`MAX_DRAFT`](crate::MAX_DRAFT). Where an answer repeats what came before, what followed there is read along
+    /// with the next token, and those of it that are then drawn take no pass of their own. Answers are the same
+    /// with any value.
+    pub max_draft: usize,
 }
 
 impl Default for EngineConfig {
-    /// 512 tokens, 16 requests, prefixes shared.
+    /// 512 tokens, 16 requests, prefixes shared, 8 tokens drafted.
     fn default() -> Self {
-        Self { max_batch_tokens: 512, max_seqs: 16, prefix_cache: true }
+        Self { max_batch_tokens: 512, max_seqs: 16, prefix_cache: true, max_draft: 8 }
     }
 }
 
@@ -43,13 +49,44 @@ pub struct Engine<F> {
 struct Answer {
     sampler: Sampler,
     stop_ids: Vec<u32>,
-    /// Prompt and answer end at this many tokens, for this reason.
-    max_len: usize,
+    /// Why it ends when it has all the tokens it may have.
     at_max_len: FinishReason,
 }
 
+/// A token, and its log-probabilities where the request asked for them.
+type Drawn = (u32, Option<Logprobs>);
+
 /// What was drawn for a request.
-type Draw = (RequestId, Result<(u32, Option<Logprobs>), Failure>);
+struct Draws {
+    id: RequestId,
+    /// The beginning of its draft.
+    accepted: Vec<Drawn>,
+    /// What comes then: not in the draft, beyond it, or a stop id.
+    last: Result<Drawn, Failure>,
+}
+
+impl Answer {
+    /// Draws the next token of `seq` from the first of `rows`, `[1 + draft, V]`; then, as long as the draft has
+    /// what was drawn, the token after it from the next row.
+    fn draw(&mut self, seq: &Sequence, rows: ChunksExact<'_, f32>, scratch: &mut Scratch) -> Draws {
+        let mut drafted = seq.draft().iter();
+        let mut accepted = Vec::new();
+        for (pos, row) in (seq.len()..).zip(rows) {
+            let last = self.sampler.draw(row, pos, scratch);
+            if let Ok((token, _)) = last
+                && !self.stop_ids.contains(&token)
+            {
+                self.sampler.accept(token);
+                if drafted.next() == Some(&token) {
+                    accepted.extend(last);
+                    continue;
+                }
+            }
+            return Draws { id: seq.id, accepted, last };
+        }
+        unreachable!("there is a row after the last token of a draft")
+    }
+}
 
 impl<F: Forward> Engine<F> {
     /// An engine without requests.
@@ -101,8 +138,8 @@ impl<F: Forward> Engine<F> {
         let sampler = Sampler::new(sampling, n_logprobs, &prompt);
         let id = RequestId(self.next_id);
         self.next_id += 1;
-        self.answers.insert(id, Answer { sampler, stop_ids, max_len, at_max_len });
-        self.scheduler.add(id, prompt);
+        self.answers.insert(id, Answer { sampler, stop_ids, at_max_len });
+        self.scheduler.add(id, prompt, max_len);
         Ok(id)
     }
 
@@ -122,9 +159,10 @@ impl<F: Forward> Engine<F> {
     pub fn step(&mut self) -> Vec<Event> {
         let plan = self.scheduler.schedule();
         if !plan.is_empty() {
+            let vocab_size = self.forward.vocab_size();
             let logits = self.forward.forward(&self.scheduler.chunks(&plan));
             let wanting = self.scheduler.wanting(&plan);
-            let draws = sample(wanting, &self.answers, logits, &mut self.scratch);
+            let draws = sample(wanting, &mut self.answers, logits, vocab_size, &mut self.scratch);
             self.commit(&plan, draws);
         }
         std::mem::take(&mut self.events)
@@ -168,10 +206,13 @@ impl<F: Forward> Engine<F> {
         request.sampling.check(vocab_size)
     }
 
-    fn commit(&mut self, plan: &Plan, draws: Vec<Draw>) {
+    fn commit(&mut self, plan: &Plan, draws: Vec<Draws>) {
         self.scheduler.commit(plan);
-        for (id, drawn) in draws {
-            match drawn {
+        for Draws { id, accepted, last } in draws {
+            self.scheduler.settle(id, accepted.len());
+            let event = |(token, logprobs)| Event::Token { id, token, logprobs };
+            self.events.extend(accepted.into_iter().map(event));
+            match last {
                 Ok((token, logprobs)) => self.extend(id, token, logprobs),
                 Err(failure) => self.finish(id, FinishReason::Failed(failure)),
             }
@@ -180,41 +221,45 @@ impl<F: Forward> Engine<F> {
 
     /// Appends a drawn token to its answer, or ends it.
     fn extend(&mut self, id: RequestId, token: u32, logprobs: Option<Logprobs>) {
-        let answer = self.answers.get_mut(&id).expect("every scheduled request has an answer");
+        let answer = &self.answers[&id];
         if answer.stop_ids.contains(&token) {
             return self.finish(id, FinishReason::Stop(token));
         }
-        answer.sampler.accept(token);
+        let at_max_len = answer.at_max_len;
         self.events.push(Event::Token { id, token, logprobs });
-        if self.scheduler.push(id, token) == answer.max_len {
-            let reason = answer.at_max_len;
-            self.finish(id, reason);
+        if self.scheduler.push(id, token) {
+            self.finish(id, at_max_len);
         }
     }
 
     fn finish(&mut self, id: RequestId, reason: FinishReason) {
         self.answers.remove(&id);
         let seq = self.scheduler.remove(id).expect("every answer has a sequence");
-        let n_generated = seq.tokens.len() - seq.n_prompt;
-        let usage = Usage { n_prompt: seq.n_prompt, n_cached: seq.n_cached, n_generated };
+        let Sequence { n_prompt, n_cached, n_drafted, n_accepted, .. } = seq;
+        let n_generated = seq.tokens.len() - n_prompt;
+        let usage = Usage { n_prompt, n_cached, n_generated, n_drafted, n_accepted };
         self.events.push(Event::Finished { id, reason, usage });
     }
 }
 
-/// Draws a token for each of the sequences `wanting`, from its row of `logits`, `[n_wanting, V]`.
+/// Draws for each of the sequences `wanting` from its rows of `logits`, `[n_wanted, V]`: one, and one more for each
+/// token of its draft.
 fn sample<'a>(
     wanting: impl Iterator<Item = &'a Sequence>,
-    answers: &BTreeMap<RequestId, Answer>,
-    logits: &[f32],
+    answers: &mut BTreeMap<RequestId, Answer>,
+    mut logits: &[f32],
+    vocab_size: usize,
     scratch: &mut Scratch,
-) -> Vec<Draw> {
-    let wanting: Vec<&Sequence> = wanting.collect();
-    let Some(vocab_size) = logits.len().checked_div(wanting.len()) else { return Vec::new() };
-    assert_eq!(logits.len(), wanting.len() * vocab_size, "one row for each of {}", wanting.len());
-    let draw = |(seq, row): (&Sequence, &[f32])| {
-        (seq.id, answers[&seq.id].sampler.draw(row, seq.tokens.len(), scratch))
-    };
-    wanting.into_iter().zip(logits.chunks_exact(vocab_size)).map(draw).collect()
+) -> Vec<Draws> {
+    let mut draws = Vec::new();
+    for seq in wanting {
+        let (rows, others) = logits.split_at((1 + seq.draft().len()) * vocab_size);
+        logits = others;
+        let answer = answers.get_mut(&seq.id).expect("every scheduled request has an answer");
+        draws.push(answer.draw(seq, rows.chunks_exact(vocab_size), scratch));
+    }
+    assert_eq!(logits.len(), 0, "a row for each wanted token");
+    draws
 }
 
 /// Tokens of prompt and answer together, if nothing but `max_new_tokens` ends it.

@@ -7,10 +7,12 @@
 //! - [`Request`], [`Sampling`], [`Event`]: what goes in and what comes out, plain data;
 //! - `blocks`: the KV cache's blocks, their owners, and the prefixes that requests share;
 //! - `scheduler`: who computes what next;
+//! - `lookup`: what may come after the next token, where text repeats itself;
 //! - `sampler`: from logits to a token and its log-probability.
 //!
 //! A request's tokens are the same alone and in any company: the network's bits do not depend on the
-//! batch, and every draw depends on nothing but the request's seed and the position of the token.
+//! batch, and every draw depends on nothing but the request's seed, the tokens before it and their number. For
+//! the same reason drafts change nothing but the speed: a drafted token is kept only if it is the one that is drawn.
 //!
 //! There is no text here, no clock, no channel, no thread and no async: ids only, and [`Engine::step`] is a
 //! function that its owner calls.
@@ -20,6 +22,7 @@ mod blocks;
 mod engine;
 mod forward;
 mod logprobs;
+mod lookup;
 mod request;
 mod sampler;
 mod scheduler;
@@ -28,6 +31,7 @@ mod softmax;
 
 pub use engine::{Engine, EngineConfig};
 pub use forward::{BLOCK_LEN, Chunk, Forward, Wants};
+pub use lookup::MAX_DRAFT;
 pub use request::{
     Event, Failure, FinishReason, Logprobs, Request, RequestId, Sampling, SubmitError, Usage,
 };

@@ -189,6 +189,10 @@ pub struct Usage {
     pub n_cached: usize,
     /// Tokens of the answer, a stop id not counted.
     pub n_generated: usize,
+    /// Tokens that were drafted and read before it was known that they would be drawn.
+    pub n_drafted: usize,
+    /// Of those, how many were then drawn.
+    pub n_accepted: usize,
 }
 
 /// Why a request was not accepted.

@@ -10,6 +10,10 @@
 //! 3. **Plan.** Each running answer reads its one new token. What is left of the token budget goes to prompts
 //!    in order of arrival, in chunks, so that a long prompt does not stall the answers. A prompt whose next
 //!    block another is computing in this very pass waits for it and then shares it.
+//! 4. **Draft.** Answers that repeat what came before read, in the same pass, what may follow their new token
+//!    (`lookup`); the engine keeps as much of it as is then drawn. Drafts take what is left of the token budget, up to
+//!    `max_draft`, and only blocks that are free, and give back what they did not need: nobody else ever waits,
+//!    is pre-empted or loses a cached prefix for a draft.
 //!
 //! The earliest request is always in the plan: nobody starves, provided it fits into the cache alone, which the
 //! engine checks on submission.
@@ -17,16 +21,26 @@
 use std::collections::VecDeque;
 
 use crate::blocks::{BlockPool, BlockTable};
+use crate::lookup::Lookup;
 use crate::{BLOCK_LEN, Chunk, EngineConfig, RequestId, Wants};
 
 /// A prompt and its answer so far.
 pub(crate) struct Sequence {
     pub(crate) id: RequestId,
-    /// Prompt, then answer.
+    /// Prompt, then answer; from `schedule` to `settle` a draft follows.
     pub(crate) tokens: Vec<u32>,
     pub(crate) n_prompt: usize,
     /// Tokens of the prompt found in the cache.
     pub(crate) n_cached: usize,
+    /// Tokens of all drafts so far.
+    pub(crate) n_drafted: usize,
+    /// Those of them that were then drawn.
+    pub(crate) n_accepted: usize,
+    /// The answer ends when `tokens` are so many.
+    max_len: usize,
+    /// The last so many of `tokens` are a draft.
+    draft_len: usize,
+    lookup: Lookup,
     /// The first so many tokens have their keys and values in the cache.
     n_computed: usize,
     was_preempted: bool,
@@ -36,6 +50,27 @@ pub(crate) struct Sequence {
 impl Sequence {
     fn n_pending(&self) -> usize {
         self.tokens.len() - self.n_computed
+    }
+
+    /// Prompt and answer, without the draft.
+    pub(crate) fn len(&self) -> usize {
+        self.tokens.len() - self.draft_len
+    }
+
+    /// What may follow the last token, if something was drafted.
+    pub(crate) fn draft(&self) -> &[u32] {
+        &self.tokens[self.len()..]
+    }
+
+    /// Appends a draft of at most `max` tokens and returns its length.
+    fn extend_by_draft(&mut self, max: usize) -> usize {
+        let len = self.tokens.len();
+        // The last token needs no draft: one more is drawn than was drafted.
+        let n = self.lookup.draft(&mut self.tokens, max.min(self.max_len - len - 1));
+        self.draft_len = n.min(self.table.stretch(len + n) - len);
+        self.tokens.truncate(len + self.draft_len);
+        self.n_drafted += self.draft_len;
+        self.draft_len
     }
 
     /// Skips what is cached.
@@ -98,8 +133,9 @@ impl Scheduler {
         Self { config, pool, waiting: VecDeque::new(), running: Vec::new() }
     }
 
-    /// Queues a prompt. Ids must come in ascending order.
-    pub(crate) fn add(&mut self, id: RequestId, prompt: Vec<u32>) {
+    /// Queues a prompt that will be continued to `max_len` tokens at most, which are more than it has. Ids must come in
+    /// ascending order.
+    pub(crate) fn add(&mut self, id: RequestId, prompt: Vec<u32>, max_len: usize) {
         let n_prompt = prompt.len();
         let table = self.pool.table();
         self.waiting.push_back(Sequence {
@@ -107,6 +143,11 @@ impl Scheduler {
             tokens: prompt,
             n_prompt,
             n_cached: 0,
+            n_drafted: 0,
+            n_accepted: 0,
+            max_len,
+            draft_len: 0,
+            lookup: Lookup::new(),
             n_computed: 0,
             was_preempted: false,
             table,
@@ -130,16 +171,22 @@ impl Scheduler {
     pub(crate) fn schedule(&mut self) -> Plan {
         self.grow();
         self.admit();
-        self.plan()
+        let mut plan = self.plan();
+        self.draft(&mut plan);
+        plan
     }
 
-    /// The plan as the network wants it, in the plan's order. The last token's logits are wanted of every
-    /// sequence that has no token left to read.
+    /// The plan as the network wants it, in the plan's order. Logits are wanted of every sequence that has no token left
+    /// to read: those of its last token and of each one drafted.
     pub(crate) fn chunks(&self, plan: &Plan) -> Vec<Chunk<'_>> {
         let chunk = |planned: &Planned| {
             let seq = &self.running[planned.idx];
             let end = seq.n_computed + planned.n_tokens;
-            let wants = if end == seq.tokens.len() { Wants::Last } else { Wants::Nothing };
+            let wants = match end == seq.tokens.len() {
+                true if seq.draft_len > 0 => Wants::All,
+                true => Wants::Last,
+                false => Wants::Nothing,
+            };
             let (tokens, pos) = (&seq.tokens[seq.n_computed..end], seq.n_computed);
             Chunk { tokens, pos, blocks: seq.table.ids(), wants }
         };
@@ -152,21 +199,41 @@ impl Scheduler {
         plan.iter().filter(reads_all).map(|p| &self.running[p.idx])
     }
 
-    /// Records that `plan` was computed.
+    /// Records that `plan` was computed. Drafts are not part of anything yet.
     pub(crate) fn commit(&mut self, plan: &Plan) {
         for planned in plan {
             let seq = &mut self.running[planned.idx];
-            seq.n_computed += planned.n_tokens;
+            seq.n_computed += planned.n_tokens - seq.draft_len;
             seq.table.publish(&seq.tokens[..seq.n_computed]);
         }
     }
 
-    /// Appends a token to a running sequence and returns its length.
-    pub(crate) fn push(&mut self, id: RequestId, token: u32) -> usize {
+    /// Makes the first `n_accepted` tokens of a sequence's draft part of its answer and drops the others, whose keys
+    /// and values will be overwritten. Follows `commit` for every sequence in `wanting`.
+    pub(crate) fn settle(&mut self, id: RequestId, n_accepted: usize) {
+        let seq = self.running_mut(id);
+        let n_drafted = std::mem::take(&mut seq.draft_len);
+        if n_drafted == 0 {
+            return;
+        }
+        seq.tokens.truncate(seq.tokens.len() - n_drafted + n_accepted);
+        seq.lookup.learn(n_drafted, n_accepted);
+        seq.n_accepted += n_accepted;
+        seq.n_computed += n_accepted;
+        seq.table.publish(&seq.tokens[..seq.n_computed]);
+        seq.table.trim(seq.n_computed);
+    }
+
+    /// Appends a token to a running sequence and returns whether it is at its end.
+    pub(crate) fn push(&mut self, id: RequestId, token: u32) -> bool {
+        let seq = self.running_mut(id);
+        seq.tokens.push(token);
+        seq.tokens.len() == seq.max_len
+    }
+
+    fn running_mut(&mut self, id: RequestId) -> &mut Sequence {
         let idx = self.running.binary_search_by_key(&id, |s| s.id).expect("only running ones grow");
-        let tokens = &mut self.running[idx].tokens;
-        tokens.push(token);
-        tokens.len()
+        &mut self.running[idx]
     }
 
     fn grow(&mut self) {
@@ -223,6 +290,20 @@ impl Scheduler {
         plan
     }
 
+    /// Gives what is left of the budget to drafts.
+    fn draft(&mut self, plan: &mut Plan) {
+        let n_planned: usize = plan.iter().map(|planned| planned.n_tokens).sum();
+        let mut left = self.config.max_draft.min(self.config.max_batch_tokens - n_planned);
+        for planned in plan {
+            let seq = &mut self.running[planned.idx];
+            if left > 0 && seq.n_pending() == 1 {
+                let n = seq.extend_by_draft(left);
+                planned.n_tokens += n;
+                left -= n;
+            }
+        }
+    }
+
     /// Whether the plan computes the block that the running sequence `idx` needs next.
     fn waits_for_block(&self, plan: &Plan, idx: usize) -> bool {
         let seq = &self.running[idx];
@@ -241,6 +322,8 @@ impl Scheduler {
         assert!(self.running.len() <= self.config.max_seqs, "too many running");
         for seq in all() {
             assert!(seq.n_computed < seq.tokens.len(), "{:?} has nothing to read", seq.id);
+            assert!(seq.tokens.len() < seq.max_len, "{:?} goes beyond its end", seq.id);
+            assert_eq!(seq.draft_len, 0, "{:?} has an open draft", seq.id);
             assert!(seq.n_computed <= seq.table.ids().len() * BLOCK_LEN, "{:?} overflows", seq.id);
         }
         self.pool.check(all().map(|seq| &seq.table));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use puna_core::KvType;
+use puna_engine::{EngineConfig, MAX_DRAFT};
 
 use crate::commands::{
     bench, chat, completions, convert, generate, imatrix, inspect, list, perplexity, pull,
@@ -104,6 +105,16 @@ impl ThreadsArg {
     }
 }
 
+/// `--draft N`.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct DraftArg {
+    /// Read up to N tokens ahead where the text repeats itself; the text is the same, only faster; 0 for none
+    #[arg(long, value_name = "N", default_value_t = EngineConfig::default().max_draft,
+          value_parser = draft_len(0))]
+    pub(crate) draft: usize,
+}
+
 /// See [`ThreadsArg::n_threads`].
 pub(crate) fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
@@ -123,6 +134,11 @@ pub(crate) fn count(min: u64) -> impl TypedValueParser<Value = usize> {
 /// Parses a number of threads.
 pub(crate) fn n_threads() -> impl TypedValueParser<Value = usize> {
     whole(1, MAX_THREADS).map(|n| n as usize)
+}
+
+/// Parses a number of tokens to draft, from `min` on.
+pub(crate) fn draft_len(min: u64) -> impl TypedValueParser<Value = usize> {
+    whole(min, MAX_DRAFT as u64).map(|n| n as usize)
 }
 
 /// Parses a whole number in `[low, high]`.

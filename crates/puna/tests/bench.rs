@@ -70,3 +70,21 @@ fn the_table_names_the_work() {
         assert!(run.expect(0, &[]).stdout.contains(part), "{part}: {}", run.stdout);
     }
 }
+
+#[test]
+fn texts_with_and_without_drafts_are_compared() {
+    let args = ["bench", "stories260K", "--draft", "8", "--threads", "1,2", "-r", "2"];
+    run(&[&args[..], &["-n", "20"]].concat()).expect(0, &["measuring with 2 threads"]);
+    let run = run(&[&args[..], &["-p", "4", "-n", "200", "--json"]].concat());
+    let object: Value = serde_json::from_str(&run.expect(0, &[]).stdout).unwrap();
+    let texts = object["texts"].as_array().unwrap();
+    let names: Vec<_> = texts.iter().map(|text| text["text"].as_str().unwrap()).collect();
+    assert_eq!(names, ["greedy", "drawn", "greedy", "drawn"]);
+    for text in texts {
+        for speeds in ["plain_tokens_per_sec", "drafting_tokens_per_sec"] {
+            assert_eq!(text[speeds].as_array().unwrap().len(), 2, "{text}");
+        }
+        assert!(text["ratio"].as_f64().unwrap() > 0.0, "{text}");
+    }
+    assert!(texts[0]["accepted_tokens"].as_u64().unwrap() > 0, "{object}");
+}

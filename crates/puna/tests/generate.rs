@@ -81,6 +81,30 @@ fn json_holds_what_the_text_run_printed() {
 }
 
 #[test]
+fn drafts_change_nothing_but_the_passes() {
+    let prompt =
+        "One day, a cat and a dog saw a ball. One day, a cat and a dog saw a ball. One day, a cat";
+    let (mut n_drafted, mut n_accepted) = (0, 0);
+    for sampling in [&["--temperature", "0"][..], &["--seed", "3", "--presence-penalty", "0.1"]] {
+        let answer = |draft: &str| {
+            let args = ["generate", "--json", "--logprobs", "2", "--draft", draft, prompt];
+            json(&[&args[..], sampling].concat())
+        };
+        let plain = answer("0");
+        assert_eq!(plain["usage"]["drafted_tokens"], 0);
+        for draft in ["1", "8", "16"] {
+            let found = answer(draft);
+            for key in ["ids", "text", "finish_reason", "logprobs"] {
+                assert_eq!(found[key], plain[key], "{key}, --draft {draft}");
+            }
+            n_drafted += found["usage"]["drafted_tokens"].as_u64().unwrap();
+            n_accepted += found["usage"]["accepted_tokens"].as_u64().unwrap();
+        }
+    }
+    assert!(0 < n_accepted && n_accepted < n_drafted, "{n_accepted} of {n_drafted}");
+}
+
+#[test]
 fn options_change_the_distribution() {
     let base = ["generate", "--temperature", "0", "-n", "40", "--json"];
     let ids = |more: &[&str]| json(&[&base, more, &["Once upon a time"]].concat())["ids"].clone();

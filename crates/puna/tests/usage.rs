@@ -23,7 +23,7 @@ const COMMANDS: [&str; 14] = [
 
 #[test]
 fn wrong_usage_exits_with_2() {
-    let cases: [(&[&str], &[&str]); 32] = [
+    let cases: [(&[&str], &[&str]); 34] = [
         (&[], &["Usage: puna"]),
         (&["generat"], &["generate"]),
         (&["generate"], &["the prompt is missing", "PROMPT"]),
@@ -37,10 +37,12 @@ fn wrong_usage_exits_with_2() {
         (&["generate", "-n", "-1", "x"], &["-n", "a whole number"]),
         (&["generate", "--seed", "-1", "x"], &["--seed", "a whole number, 0 to"]),
         (&["generate", "--threads", "0", "x"], &["--threads"]),
+        (&["generate", "--draft", "17", "x"], &["--draft", "0 to 16"]),
         (&["generate", "--threads", "100000", "x"], &["--threads", "1 to 1024"]),
         (&["bench", "stories260K", "--threads", "1,x"], &["--threads", "a whole number"]),
         (&["bench", "stories260K", "--parallel", "0"], &["--parallel", "1 to 512"]),
         (&["bench", "stories260K", "--parallel", "2", "-n", "0"], &["--parallel with -n 0"]),
+        (&["bench", "stories260K", "--draft", "8", "--parallel", "2"], &["cannot be used"]),
         (&["bench", "stories260K", "-p", "0", "-n", "0"], &["nothing to measure"]),
         (&["generate", "--kv-type", "q8", "x"], &["q8_0"]),
         (&["generate", "--logit-bias", "x", "x"], &["expected ID=X"]),
@@ -65,6 +67,8 @@ fn wrong_usage_exits_with_2() {
     }
     let bench = ["bench", "stories260K", "--depth", "500", "-p", "100"];
     run(&bench).expect(2, &["600 positions, 88 more than the context of 512"]);
+    let bench = ["bench", "stories260K", "--draft", "8", "-n", "600"];
+    run(&bench).expect(2, &["632 positions of a context of 512"]);
 }
 
 #[test]

@@ -49,9 +49,11 @@ impl Dice {
     }
 }
 
-fn alone(request: &Request) -> Answer {
-    let config = EngineConfig { max_batch_tokens: CONTEXT, max_seqs: 1, prefix_cache: false };
-    let mut engine = Engine::new(FakeModel::new(5, CONTEXT), config);
+/// The answer to a request alone, one token a pass, by a network that repeats itself as much as `habit` says.
+fn alone(request: &Request, habit: f32) -> Answer {
+    let config =
+        EngineConfig { max_batch_tokens: CONTEXT, max_seqs: 1, prefix_cache: false, max_draft: 0 };
+    let mut engine = Engine::new(FakeModel::new(5, CONTEXT).with_habit(habit), config);
     let id = engine.submit(request.clone()).unwrap();
     answer(&mut engine, id)
 }
@@ -63,6 +65,8 @@ struct Tally {
     n_recomputed: usize,
     n_cancelled: usize,
     n_together: usize,
+    n_drafted: usize,
+    n_accepted: usize,
 }
 
 /// Requests that arrive and leave at random, with random limits: each answer is that of the request alone.
@@ -70,8 +74,12 @@ fn check_schedule(seed: u64, tally: &mut Tally) {
     let dice = &mut Dice(Rng::new(seed, 0));
     let max_seqs = 1 + dice.below(6);
     let max_batch_tokens = max_seqs + dice.below(60);
-    let config = EngineConfig { max_batch_tokens, max_seqs, prefix_cache: dice.below(4) > 0 };
-    let mut engine = Engine::new(FakeModel::new(5 + dice.below(8), CONTEXT), config);
+    let prefix_cache = dice.below(4) > 0;
+    let max_draft = dice.below(3) * dice.below(12);
+    let config = EngineConfig { max_batch_tokens, max_seqs, prefix_cache, max_draft };
+    let habit = [0.0, 4.0, 7.0, 20.0][dice.below(4)];
+    let network = FakeModel::new(5 + dice.below(8), CONTEXT).with_habit(habit);
+    let mut engine = Engine::new(network, config);
     let stem = dice.tokens(4 * BLOCK_LEN);
 
     let mut answers: BTreeMap<RequestId, (Request, Answer)> = BTreeMap::new();
@@ -96,7 +104,7 @@ fn check_schedule(seed: u64, tally: &mut Tally) {
 
     let mut n_needed = 0;
     for (id, (request, found)) in answers {
-        let expected = alone(&request);
+        let expected = alone(&request, habit);
         let (reason, usage) = found.end.expect("every request ends");
         let n = found.tokens.len();
         assert_eq!(found.tokens, expected.tokens[..n], "seed {seed}, {id:?}");
@@ -107,8 +115,13 @@ fn check_schedule(seed: u64, tally: &mut Tally) {
             assert_eq!(Some(reason), expected.end.map(|end| end.0), "seed {seed}, {id:?}");
             assert_eq!(n, expected.tokens.len(), "seed {seed}, {id:?}");
         }
-        n_needed += usage.n_prompt + n - usage.n_cached;
+        // Without a draft that was rejected, every token but the last is read once.
+        n_needed += usage.n_prompt + n - usage.n_cached + usage.n_drafted - usage.n_accepted;
+        assert!(usage.n_accepted <= usage.n_drafted && usage.n_accepted <= n);
+        assert!(max_draft > 0 || usage.n_drafted == 0);
         tally.n_cached += usage.n_cached;
+        tally.n_drafted += usage.n_drafted;
+        tally.n_accepted += usage.n_accepted;
     }
     // What was cancelled may not have been read to its end, so this is the least it can be.
     tally.n_recomputed += engine.forward().n_computed.saturating_sub(n_needed);
@@ -121,14 +134,12 @@ fn tokens_are_the_same_in_200_random_schedules() {
         check_schedule(seed, &mut tally);
     }
     // The schedules were worth the name.
-    eprintln!(
-        "{} {} {} {}",
-        tally.n_cached, tally.n_recomputed, tally.n_cancelled, tally.n_together
-    );
     assert!(tally.n_cached > 10_000, "cached {}", tally.n_cached);
     assert!(tally.n_recomputed > 1_000, "recomputed {}", tally.n_recomputed);
     assert!(tally.n_cancelled > 50, "cancelled {}", tally.n_cancelled);
     assert!(tally.n_together > 1_000, "together {}", tally.n_together);
+    assert!(tally.n_accepted > 1_000, "accepted {}", tally.n_accepted);
+    assert!(tally.n_drafted - tally.n_accepted > 500, "rejected of {}", tally.n_drafted);
 }
 
 #[test]
@@ -145,7 +156,7 @@ fn preempted_and_resumed_equals_uninterrupted() {
                     n_logprobs: Some(2),
                 })
                 .to_vec();
-        let config = EngineConfig { prefix_cache, ..EngineConfig::default() };
+        let config = EngineConfig { prefix_cache, max_draft: 0, ..EngineConfig::default() };
         let mut engine = Engine::new(FakeModel::new(5, CONTEXT), config);
         for request in &requests {
             engine.submit(request.clone()).unwrap();
@@ -159,7 +170,7 @@ fn preempted_and_resumed_equals_uninterrupted() {
         let n_needed = 2 * (4 * BLOCK_LEN - 1);
         assert!(engine.forward().n_computed > n_needed, "nothing was recomputed");
         for (request, found) in requests.iter().zip(answers) {
-            assert_eq!(found, alone(request), "prefix cache: {prefix_cache}");
+            assert_eq!(found, alone(request, 0.0), "prefix cache: {prefix_cache}");
         }
     }
 }
@@ -174,7 +185,8 @@ fn the_second_turn_reads_only_what_is_new() {
         stop_ids: vec![],
         n_logprobs: None,
     };
-    let mut engine = Engine::new(FakeModel::new(5, CONTEXT), EngineConfig::default());
+    let config = EngineConfig { max_draft: 0, ..EngineConfig::default() };
+    let mut engine = Engine::new(FakeModel::new(5, CONTEXT), config);
     let first = request(dice.tokens(50));
     let id = engine.submit(first.clone()).unwrap();
     let reply = answer(&mut engine, id);
@@ -187,7 +199,7 @@ fn the_second_turn_reads_only_what_is_new() {
     let reply = answer(&mut engine, id);
     assert_eq!(reply.end.unwrap().1.n_cached, 2 * BLOCK_LEN);
     assert_eq!(engine.forward().n_computed - before, 90 - 2 * BLOCK_LEN + 29);
-    assert_eq!(reply.tokens, alone(&second).tokens);
+    assert_eq!(reply.tokens, alone(&second, 0.0).tokens);
 }
 
 #[test]
@@ -199,13 +211,13 @@ fn an_answer_cut_and_continued_is_the_same() {
             Sampling { seed: dice.below(1000) as u64, top_p: 0.95, ..Sampling::default() };
         let prompt = dice.tokens(20);
         let whole = Request { max_new_tokens: Some(40), sampling, ..dice.request(&prompt) };
-        let tokens = alone(&whole).tokens;
+        let tokens = alone(&whole, 0.0).tokens;
         let cut = tokens.len() / 2;
         let rest = Request {
             prompt: [&whole.prompt[..], &tokens[..cut]].concat(),
             max_new_tokens: Some(40 - cut),
             ..whole
         };
-        assert_eq!(alone(&rest).tokens, tokens[cut..]);
+        assert_eq!(alone(&rest, 0.0).tokens, tokens[cut..]);
     }
 }

@@ -23,10 +23,14 @@ struct Slot {
 pub(crate) struct FakeModel {
     n_blocks: usize,
     max_seq_len: usize,
+    /// How much more likely than others the token is that follows the last one in a fixed round.
+    habit: f32,
     cache: Vec<Option<Slot>>,
     logits: Vec<f32>,
     /// Tokens read so far.
     pub(crate) n_computed: usize,
+    /// Forward passes so far.
+    pub(crate) n_passes: usize,
     /// Tokens of the largest batch so far.
     pub(crate) largest_batch: usize,
 }
@@ -34,7 +38,22 @@ pub(crate) struct FakeModel {
 impl FakeModel {
     pub(crate) fn new(n_blocks: usize, max_seq_len: usize) -> Self {
         let cache = vec![None; n_blocks * BLOCK_LEN];
-        Self { n_blocks, max_seq_len, cache, logits: Vec::new(), n_computed: 0, largest_batch: 0 }
+        let (logits, habit) = (Vec::new(), 0.0);
+        Self {
+            n_blocks,
+            max_seq_len,
+            habit,
+            cache,
+            logits,
+            n_computed: 0,
+            n_passes: 0,
+            largest_batch: 0,
+        }
+    }
+
+    /// A network whose text repeats itself, the more so the larger `habit` is.
+    pub(crate) fn with_habit(self, habit: f32) -> Self {
+        Self { habit, ..self }
     }
 
     fn slot(&mut self, chunk: &Chunk<'_>, pos: usize) -> &mut Option<Slot> {
@@ -59,15 +78,23 @@ impl FakeModel {
         for (pos, &token) in (chunk.pos..).zip(chunk.tokens) {
             hash = mix(hash, token);
             *self.slot(chunk, pos) = Some(Slot { pos, token, hash });
-        }
-        if chunk.wants == Wants::Last {
-            let mut rng = Rng::new(hash, 0);
-            let start = self.logits.len();
-            self.logits.extend((0..VOCAB_SIZE).map(|_| (rng.next_normal() * 2.0) as f32));
-            self.logits[start + POISON as usize] = f32::NEG_INFINITY;
-            if chunk.tokens.last() == Some(&POISON) {
-                self.logits[start + 5] = f32::NAN;
+            let is_last = pos + 1 == chunk.pos + chunk.tokens.len();
+            if chunk.wants == Wants::All || chunk.wants == Wants::Last && is_last {
+                self.answer(token, hash);
             }
+        }
+    }
+
+    /// Adds the logits after `token`, which ends the sequence of this hash.
+    fn answer(&mut self, token: u32, hash: u64) {
+        let mut rng = Rng::new(hash, 0);
+        let start = self.logits.len();
+        self.logits.extend((0..VOCAB_SIZE).map(|_| (rng.next_normal() * 2.0) as f32));
+        let logits = &mut self.logits[start..];
+        logits[(token as usize * 5 + 1) % 12] += self.habit;
+        logits[POISON as usize] = f32::NEG_INFINITY;
+        if token == POISON {
+            logits[5] = f32::NAN;
         }
     }
 }
@@ -90,10 +117,11 @@ impl Forward for FakeModel {
         check_writers(batch);
         let n_tokens = batch.iter().map(|chunk| chunk.tokens.len()).sum();
         self.n_computed += n_tokens;
+        self.n_passes += 1;
         self.largest_batch = self.largest_batch.max(n_tokens);
         self.logits.clear();
         for chunk in batch {
-            assert!(!chunk.tokens.is_empty() && chunk.wants != Wants::All);
+            assert!(!chunk.tokens.is_empty());
             assert!(chunk.pos + chunk.tokens.len() <= self.max_seq_len);
             self.read(chunk);
         }

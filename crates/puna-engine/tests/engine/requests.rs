@@ -10,7 +10,8 @@ use puna_engine::{
 const CONTEXT: usize = 3 * BLOCK_LEN;
 
 fn engine(n_blocks: usize) -> Engine<FakeModel> {
-    Engine::new(FakeModel::new(n_blocks, CONTEXT), EngineConfig::default())
+    let config = EngineConfig { max_draft: 0, ..EngineConfig::default() };
+    Engine::new(FakeModel::new(n_blocks, CONTEXT), config)
 }
 
 /// Greedy from a prompt of `n_prompt` tokens.
@@ -36,7 +37,7 @@ fn run(request: Request) -> (Answer, FinishReason) {
 fn answers_end_for_the_right_reason() {
     let (answer, reason) = run(request(5, Some(10)));
     assert_eq!((answer.tokens.len(), reason), (10, FinishReason::Length));
-    let usage = Usage { n_prompt: 5, n_cached: 0, n_generated: 10 };
+    let usage = Usage { n_prompt: 5, n_generated: 10, ..Usage::default() };
     assert_eq!(answer.end, Some((FinishReason::Length, usage)));
 
     let (longer, reason) = run(request(5, None));

@@ -8,7 +8,7 @@ use clap::Args;
 use puna_engine::{FinishReason, Logprobs, Request};
 use serde_json::{Value, json};
 
-use crate::args::{ModelArgs, ThreadsArg, count};
+use crate::args::{DraftArg, ModelArgs, ThreadsArg, count};
 use crate::environment;
 use crate::failure::{Interrupted, Usage};
 use crate::interrupt::Interrupt;
@@ -43,6 +43,8 @@ pub(crate) struct GenerateArgs {
     model: ModelArgs,
     #[command(flatten)]
     threads: ThreadsArg,
+    #[command(flatten)]
+    draft: DraftArg,
     /// Print one JSON object at the end instead of the text as it comes
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -55,7 +57,8 @@ pub(crate) struct GenerateArgs {
 pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     reject_unknown_options("generate", [args.first.as_ref(), args.second.as_ref()])?;
     let (model, prompt) = model_and_prompt(args.first.as_deref(), args.second.as_deref())?;
-    let mut runtime = Runtime::load(model, &args.model, args.threads.n_threads())?;
+    let mut runtime =
+        Runtime::load(model, &args.model, args.threads.n_threads(), args.draft.draft)?;
     let tokenizer = &runtime.tokenizer;
     let mut ids: Vec<u32> = runtime.bos_id.into_iter().collect();
     tokenizer.encode_into(prompt, &mut ids);

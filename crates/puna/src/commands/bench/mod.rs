@@ -2,6 +2,7 @@
 
 mod measure;
 mod report;
+mod speculate;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -14,18 +15,22 @@ use puna_kernels::{Cpu, KV_BLOCK_LEN};
 use puna_model::{MemoryPlan, Runner};
 use serde_json::json;
 
-use crate::args::{ModelArgs, count, default_threads, n_threads, whole};
+use crate::args::{ModelArgs, count, default_threads, draft_len, n_threads, whole};
 use crate::failure::{Interrupted, Usage};
 use crate::interrupt::Interrupt;
 use crate::runtime::{BATCH_TOKENS, context_len, load_network, open};
 use crate::{system, units};
 use measure::{Bench, Measured};
+use speculate::Speculation;
 
 /// Measure the speed of a model on this machine
 #[derive(Args)]
 #[command(
     after_help = "Tokens are random and the end of text is ignored. Achieved GB/s and GOP/s stand beside this machine's \
                   peak, measured in the same run.\n\n\
+                  With --draft the model continues random tokens, once always taking the likeliest token, which soon \
+                  repeats itself, and once drawing at temperature 1, which hardly does; each with drafts and \
+                  without, in turn, and the texts are compared.\n\n\
                   Example: puna bench model.gguf --threads 1,2"
 )]
 pub(crate) struct BenchArgs {
@@ -44,7 +49,11 @@ pub(crate) struct BenchArgs {
     /// counted
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = n_seqs())]
     parallel: Vec<usize>,
-    /// How often the prompt is read [default: 3 times, and for 2 seconds]
+    /// Measure instead what it brings to read up to N tokens ahead where the text repeats itself
+    #[arg(long, value_name = "N", value_parser = draft_len(1), conflicts_with_all = ["depth", "parallel"])]
+    draft: Option<usize>,
+    /// How often the prompt is read, or with --draft each text is written [default: 3 times, and prompts for 2
+    /// seconds]
     #[arg(short = 'r', long, value_name = "N", value_parser = count(1))]
     repetitions: Option<usize>,
     /// Numbers of threads, one run each, such as 1,2,4 [default: all this process may use]
@@ -68,12 +77,14 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let opened = open(&args.model, &args.options)?;
     let source = &*opened.checkpoint.source;
     let ctx = context_len(source.config(), args.options.ctx);
+    if let Some(max_draft) = args.draft {
+        return run_speculation(args, max_draft, ctx, source);
+    }
     let bench = resolve(args, ctx)?;
     let kv_type = args.options.kv_type;
     check_sequences(&bench, source, kv_type)?;
     let model = load_network(&args.model, source, kv_type, ctx)?;
-    let threads =
-        if args.threads.is_empty() { vec![default_threads()] } else { args.threads.clone() };
+    let threads = threads(args);
     let interrupt = Interrupt::install()?;
     let mut runs: Vec<Measured> = Vec::new();
     for n_threads in threads {
@@ -98,6 +109,34 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Measures drafts instead.
+fn run_speculation(
+    args: &BenchArgs,
+    max_draft: usize,
+    ctx: usize,
+    source: &dyn TensorSource,
+) -> anyhow::Result<()> {
+    let bench = resolve_speculation(args, max_draft, ctx)?;
+    let model = load_network(&args.model, source, args.options.kv_type, ctx)?;
+    let interrupt = Interrupt::install()?;
+    let found = bench.run(&model, args.options.kv_type, &threads(args), &interrupt)?;
+    let mut out = io::stdout().lock();
+    if args.json {
+        let mut object = bench.to_json(&found);
+        object["model"] = json!(args.model);
+        object["kv_type"] = json!(args.options.kv_type.name());
+        writeln!(out, "{object}")?;
+    } else {
+        speculate::write(&mut out, &found)?;
+    }
+    Ok(())
+}
+
+/// Those asked for, else all.
+fn threads(args: &BenchArgs) -> Vec<usize> {
+    if args.threads.is_empty() { vec![default_threads()] } else { args.threads.clone() }
+}
+
 /// Fits the defaults into the context; what was asked for must fit as it is.
 fn resolve(args: &BenchArgs, ctx: usize) -> anyhow::Result<Bench> {
     let room = ctx.saturating_sub(args.depth);
@@ -116,6 +155,24 @@ fn resolve(args: &BenchArgs, ctx: usize) -> anyhow::Result<Bench> {
     }
     let (n_repeats, parallel) = (args.repetitions, args.parallel.clone());
     Ok(Bench { n_prompt, n_answer, depth: args.depth, n_repeats, parallel })
+}
+
+/// The same for drafts.
+fn resolve_speculation(
+    args: &BenchArgs,
+    max_draft: usize,
+    ctx: usize,
+) -> anyhow::Result<Speculation> {
+    let n_prompt = args.prompt_tokens.unwrap_or(32.min(ctx / 2));
+    let n_answer = args.n_tokens.unwrap_or(256.min(ctx.saturating_sub(n_prompt)));
+    let needed = n_prompt.saturating_add(n_answer);
+    if n_prompt == 0 || n_answer < 2 || needed > ctx {
+        bail!(Usage(format!(
+            "--draft with -p {n_prompt} and -n {n_answer} takes {needed} positions of a context of {ctx}; expected a \
+             prompt, at least 2 tokens of answer, and no more than the context"
+        )));
+    }
+    Ok(Speculation { n_prompt, n_answer, max_draft, n_rounds: args.repetitions.unwrap_or(3) })
 }
 
 /// Refuses more sequences than the memory that is free now can hold.

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use puna_engine::FinishReason;
 
-use crate::args::{ModelArgs, ThreadsArg, count};
+use crate::args::{DraftArg, ModelArgs, ThreadsArg, count};
 use crate::failure::{Interrupted, Usage};
 use crate::interrupt::Interrupt;
 use crate::runtime::Runtime;
@@ -39,6 +39,8 @@ pub(crate) struct ChatArgs {
     options: ModelArgs,
     #[command(flatten)]
     threads: ThreadsArg,
+    #[command(flatten)]
+    draft: DraftArg,
 }
 
 const NO_MODEL: &str = "MODEL is missing, and no chat model comes with this program\n\n\
@@ -52,7 +54,7 @@ const NO_MODEL: &str = "MODEL is missing, and no chat model comes with this prog
 /// Loads the model and talks, with a line editor if there is a terminal.
 pub(crate) fn run(args: &ChatArgs) -> anyhow::Result<()> {
     let Some(model) = &args.model else { bail!(Usage(NO_MODEL.to_owned())) };
-    let runtime = Runtime::load(model, &args.options, args.threads.n_threads())?;
+    let runtime = Runtime::load(model, &args.options, args.threads.n_threads(), args.draft.draft)?;
     let mut conversation =
         Conversation::new(runtime, args.sampling.resolve(), args.n_tokens, args.system.clone());
     let interrupt = Interrupt::install()?;

@@ -1,0 +1,208 @@
+//! What drafts are worth: the same answers with and without them, in the same run.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use puna_core::{KvType, Rng};
+use puna_engine::{Engine, EngineConfig, Event, FinishReason, Request, Sampling, Usage};
+use puna_kernels::Cpu;
+use puna_model::{KvCache, Model, Runner};
+use serde_json::{Value, json};
+
+use crate::failure::Interrupted;
+use crate::interrupt::Interrupt;
+use crate::runtime::BATCH_TOKENS;
+use crate::units;
+
+/// What to measure.
+pub(super) struct Speculation {
+    pub(super) n_prompt: usize,
+    pub(super) n_answer: usize,
+    pub(super) max_draft: usize,
+    /// Each text is written so often without drafts and with them, in turn.
+    pub(super) n_rounds: usize,
+}
+
+/// A way to write a text.
+struct Text {
+    name: &'static str,
+    sampling: Sampling,
+}
+
+/// One text by one number of threads.
+pub(super) struct Measured {
+    n_threads: usize,
+    text: &'static str,
+    n_tokens: usize,
+    /// Tokens a second of each round, sorted.
+    plain: Vec<f64>,
+    drafting: Vec<f64>,
+    /// Of the text with drafts.
+    usage: Usage,
+}
+
+impl Speculation {
+    /// Writes every text with each number of threads.
+    ///
+    /// # Errors
+    /// If Ctrl-C was pressed, or drafts have changed a text, which would be a fault of the program.
+    pub(super) fn run(
+        &self,
+        model: &Arc<Model>,
+        kv_type: KvType,
+        threads: &[usize],
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Vec<Measured>> {
+        let mut found = Vec::new();
+        for &n_threads in threads {
+            note!("measuring with {}", units::plural(n_threads, "thread"));
+            let engine = |max_draft| -> anyhow::Result<Engine<Runner>> {
+                let cpu = Cpu::new(n_threads).context("PUNA_ISA")?;
+                let n_blocks = KvCache::blocks_for(self.n_prompt + self.n_answer);
+                let runner = Runner::new(Arc::clone(model), cpu, kv_type, n_blocks);
+                let (max_batch_tokens, max_seqs) = (BATCH_TOKENS, 1);
+                let config =
+                    EngineConfig { max_batch_tokens, max_seqs, prefix_cache: false, max_draft };
+                Ok(Engine::new(runner, config))
+            };
+            for text in texts() {
+                found.push(self.measure(&text, n_threads, engine, interrupt)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes `text` with engines that draft nothing and those that do. Each is made anew, so that two caches are never in
+    /// memory at once.
+    fn measure(
+        &self,
+        text: &Text,
+        n_threads: usize,
+        engine: impl Fn(usize) -> anyhow::Result<Engine<Runner>>,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Measured> {
+        let (mut plain, mut drafting, mut usage) = (Vec::new(), Vec::new(), Usage::default());
+        for _ in 0..self.n_rounds {
+            let without = self.write(text, engine(0)?, interrupt)?;
+            let with = self.write(text, engine(self.max_draft)?, interrupt)?;
+            if with.tokens != without.tokens {
+                bail!("{}: drafts have changed the text; please report this", text.name);
+            }
+            plain.push(without.tokens_per_sec);
+            drafting.push(with.tokens_per_sec);
+            usage = with.usage;
+        }
+        plain.sort_by(f64::total_cmp);
+        drafting.sort_by(f64::total_cmp);
+        Ok(Measured { n_threads, text: text.name, n_tokens: self.n_answer, plain, drafting, usage })
+    }
+
+    /// Continues the prompt of random tokens once.
+    fn write(
+        &self,
+        text: &Text,
+        mut engine: Engine<Runner>,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Written> {
+        let mut rng = Rng::new(0, 0);
+        let vocab_size = engine.forward().model().config().vocab_size as u32;
+        let prompt = (0..self.n_prompt).map(|_| rng.next_u32() % vocab_size).collect();
+        engine.submit(Request {
+            prompt,
+            max_new_tokens: Some(self.n_answer),
+            sampling: text.sampling.clone(),
+            stop_ids: Vec::new(),
+            n_logprobs: None,
+        })?;
+        let (mut tokens, mut first_token) = (Vec::new(), None);
+        loop {
+            if interrupt.is_set() {
+                bail!(Interrupted);
+            }
+            for event in engine.step() {
+                match event {
+                    Event::Token { token, .. } => {
+                        first_token.get_or_insert_with(Instant::now);
+                        tokens.push(token);
+                    }
+                    Event::Finished { reason: FinishReason::Failed(failure), .. } => bail!(failure),
+                    Event::Finished { usage, .. } => {
+                        let secs = first_token.map_or(0.0, |first| first.elapsed().as_secs_f64());
+                        let tokens_per_sec = (tokens.len() - 1) as f64 / secs;
+                        return Ok(Written { tokens, tokens_per_sec, usage });
+                    }
+                }
+            }
+        }
+    }
+
+    /// The outcome as JSON.
+    pub(super) fn to_json(&self, found: &[Measured]) -> Value {
+        let texts: Vec<Value> = found.iter().map(Measured::to_json).collect();
+        json!({ "prompt_tokens": self.n_prompt, "answer_tokens": self.n_answer,
+                "max_draft": self.max_draft, "texts": texts })
+    }
+}
+
+/// One text, and how fast it was written after its first token.
+struct Written {
+    tokens: Vec<u32>,
+    tokens_per_sec: f64,
+    usage: Usage,
+}
+
+/// One that tends to repeat itself, since it always goes the likeliest way, and one that does not.
+fn texts() -> [Text; 2] {
+    [
+        Text { name: "greedy", sampling: Sampling::greedy() },
+        Text { name: "drawn", sampling: Sampling::default() },
+    ]
+}
+
+impl Measured {
+    fn median(speeds: &[f64]) -> f64 {
+        speeds[speeds.len() / 2]
+    }
+
+    fn ratio(&self) -> f64 {
+        Self::median(&self.drafting) / Self::median(&self.plain)
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "threads": self.n_threads,
+            "text": self.text,
+            "plain_tokens_per_sec": self.plain,
+            "drafting_tokens_per_sec": self.drafting,
+            "ratio": self.ratio(),
+            "drafted_tokens": self.usage.n_drafted,
+            "accepted_tokens": self.usage.n_accepted,
+        })
+    }
+}
+
+/// Writes the table: a line a text.
+pub(super) fn write(out: &mut impl Write, found: &[Measured]) -> io::Result<()> {
+    writeln!(
+        out,
+        "threads  text      tokens  plain tokens/s  with drafts  ratio  drafted  right  tokens a pass"
+    )?;
+    for m in found {
+        let Usage { n_drafted, n_accepted, .. } = m.usage;
+        let n_passes = m.n_tokens - n_accepted;
+        writeln!(
+            out,
+            "{:>7}  {:<8} {:>7} {:>15.1} {:>12.1} {:>6.2} {n_drafted:>8} {n_accepted:>6} {:>14.2}",
+            m.n_threads,
+            m.text,
+            m.n_tokens,
+            Measured::median(&m.plain),
+            Measured::median(&m.drafting),
+            m.ratio(),
+            m.n_tokens as f64 / n_passes as f64,
+        )?;
+    }
+    writeln!(out, "the texts are the same with drafts and without, token for token")
+}
