@@ -125,6 +125,15 @@ pub trait TensorSource: Send + Sync {
     /// Whether [`TensorSource::load`] copies: such bytes count as memory, mapped ones as file cache.
     fn copies(&self, id: WeightId) -> bool;
 
+    /// Whether what [`TensorSource::load`] gave is still what was opened: views of a map show what others write into
+    /// its file. Cheap enough to ask after every pass of a network.
+    ///
+    /// # Errors
+    /// A file has another length, or was written to since it was opened.
+    fn check_unchanged(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
     /// Appends the stored bytes of some rows of a tensor to `out`; a vector is one row. For those who read a model
     /// once from front to back: a source that maps files lets go of the bytes it has copied.
     ///

@@ -88,14 +88,17 @@ impl Stored {
         SourceError { file, tensor, message: message.to_string() }
     }
 
+    /// The files that hold it.
+    fn files(&self) -> &[Arc<DataFile>] {
+        match &self.bytes {
+            Bytes::View(_) | Bytes::Groups { .. } => std::slice::from_ref(&self.file),
+            Bytes::Rows { files, .. } | Bytes::Columns { files, .. } => files,
+        }
+    }
+
     /// Fails if a file that holds the tensor has changed since it was opened.
     fn check_unchanged(&self) -> Result<(), FormatError> {
-        match &self.bytes {
-            Bytes::View(_) | Bytes::Groups { .. } => self.file.check_unchanged(),
-            Bytes::Rows { files, .. } | Bytes::Columns { files, .. } => {
-                files.iter().try_for_each(|file| file.check_unchanged())
-            }
-        }
+        self.files().iter().try_for_each(|file| file.check_unchanged())
     }
 
     /// Appends the bytes of `rows`, which the tensor has, and lets go of them in the files.
@@ -179,6 +182,8 @@ pub(crate) struct Weights {
     origin: String,
     config: ModelConfig,
     tensors: BTreeMap<WeightId, Stored>,
+    /// Each file that holds tensors, once, with one of its tensors.
+    files: Vec<(Arc<DataFile>, WeightId)>,
 }
 
 impl Weights {
@@ -213,7 +218,15 @@ impl Weights {
         if n_expected != tensors.len() {
             return Err(unexpected(&config, &tensors));
         }
-        Ok(Self { origin: origin.to_owned(), config, tensors })
+        let mut files: Vec<(Arc<DataFile>, WeightId)> = Vec::new();
+        for (&id, stored) in &tensors {
+            for file in stored.files() {
+                if !files.iter().any(|(known, _)| Arc::ptr_eq(known, file)) {
+                    files.push((Arc::clone(file), id));
+                }
+            }
+        }
+        Ok(Self { origin: origin.to_owned(), config, tensors, files })
     }
 
     fn stored(&self, id: WeightId) -> Result<&Stored, SourceError> {
@@ -258,6 +271,12 @@ impl TensorSource for Weights {
 
     fn copies(&self, id: WeightId) -> bool {
         self.tensors.get(&id).is_some_and(|stored| !matches!(stored.bytes, Bytes::View(_)))
+    }
+
+    fn check_unchanged(&self) -> Result<(), SourceError> {
+        self.files.iter().try_for_each(|(file, id)| {
+            file.check_unchanged().map_err(|e| self.tensors[id].error(e))
+        })
     }
 
     fn read_rows(

@@ -32,6 +32,7 @@ use crate::commands::{
 };
 
 fn main() -> ExitCode {
+    system::report_lost_files();
     let matches = args::command().get_matches_from(typed::split_attached(std::env::args_os()));
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     failure::report(match &cli.command {

@@ -54,4 +54,8 @@ impl TensorSource for Watched<'_> {
     fn copies(&self, id: WeightId) -> bool {
         self.source.copies(id)
     }
+
+    fn check_unchanged(&self) -> Result<(), SourceError> {
+        self.source.check_unchanged()
+    }
 }

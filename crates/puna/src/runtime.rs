@@ -36,6 +36,8 @@ pub(crate) struct Runtime {
     pub(crate) ctx: usize,
     pub(crate) load_secs: f64,
     engine: Engine<Runner>,
+    /// Where the network's bytes come from, most of them still in their files.
+    source: Arc<dyn TensorSource>,
 }
 
 /// What came of a request.
@@ -72,7 +74,8 @@ impl Runtime {
         let config = EngineConfig { max_batch_tokens, max_seqs, prefix_cache, max_draft };
         let engine = Engine::new(runner, config);
         let load_secs = started.elapsed().as_secs_f64();
-        Ok(Self { name, tokenizer, template, bos_id, stop_ids, ctx, load_secs, engine })
+        let source = checkpoint.source;
+        Ok(Self { name, tokenizer, template, bos_id, stop_ids, ctx, load_secs, engine, source })
     }
 
     /// Runs `request` to its end, or until Ctrl-C. `on_text` gets the text as it becomes certain, never a part of
@@ -99,7 +102,10 @@ impl Runtime {
             if interrupt.is_set() {
                 self.engine.cancel(request_id);
             }
-            for event in self.engine.step() {
+            let events = self.engine.step();
+            // Nothing is said that bytes written meanwhile may have had a part in.
+            self.source.check_unchanged()?;
+            for event in events {
                 match event {
                     Event::Token { token, logprobs, .. } => {
                         first_token.get_or_insert_with(Instant::now);

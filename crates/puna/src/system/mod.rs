@@ -1,5 +1,14 @@
-//! What the operating system says about memory. One file a system; this is the only place of the program
-//! that calls it directly.
+//! What the operating system says about memory, and when a mapped file is gone. This is the only place of the
+//! program that calls it directly.
+
+#[cfg(unix)]
+mod lost_file;
+#[cfg(unix)]
+pub(crate) use lost_file::report_lost_files;
+
+#[cfg(not(unix))]
+/// Nothing to do: such systems let nobody shorten a file that is mapped.
+pub(crate) fn report_lost_files() {}
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
