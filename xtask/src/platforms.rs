@@ -40,7 +40,7 @@ pub(crate) fn cross() -> Result<()> {
 }
 
 /// Tests of the numeric crates for aarch64, on each emulated CPU. Needs Debian's
-/// `gcc-aarch64-linux-gnu` (linker and C library) and `qemu-user-static`.
+/// `gcc-aarch64-linux-gnu` (linker), `libc6-dev-arm64-cross` (C library) and `qemu-user-static`.
 pub(crate) fn neon() -> Result<()> {
     execute(Command::new("rustup").args(["target", "add", NEON]))?;
     for cpu in NEON_CPUS {
