@@ -66,7 +66,7 @@ unsafe fn transposed(rows: *const u8, stride: usize) -> [__m256i; 4] {
 /// 4 bytes can be read at `rows + r·stride` for `r` < 8.
 #[target_feature(enable = "avx2")]
 #[inline]
-unsafe fn gathered(rows: *const u8, stride: usize) -> __m256i {
+pub(super) unsafe fn gathered(rows: *const u8, stride: usize) -> __m256i {
     // SAFETY: the caller guarantees these bytes.
     let row = |r: usize| unsafe { rows.add(r * stride).cast::<i32>().read_unaligned() };
     _mm256_setr_epi32(row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7))

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::rows::{Job, Rows};
-use super::rows_avx2::exact_steps;
+use super::rows_avx2::{exact_steps, gathered as eight};
 use crate::isa::{Avx512, Avx512Vnni};
 
 /// Rows in one register.
@@ -38,17 +38,17 @@ unsafe fn transposed(rows: *const u8, stride: usize) -> [__m512i; 4] {
     ]
 }
 
-/// The four bytes of each row: `lanes` are the numbers 0 to 15.
+/// The four bytes of each of 16 rows. By loads here too: the instruction for it is slower still where microcode mends
+/// its leak (Downfall).
 ///
 /// # Safety
-/// 4 bytes can be read at `rows + r·stride` for `r` < 16, and `16·stride` fits an `i32`.
+/// 4 bytes can be read at `rows + r·stride` for `r` < 16.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 #[inline]
 unsafe fn gathered(rows: *const u8, stride: usize) -> __m512i {
-    let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    let offsets = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride as i32));
     // SAFETY: the caller guarantees these bytes.
-    unsafe { _mm512_i32gather_epi32::<1>(offsets, rows.cast()) }
+    let (low, high) = unsafe { (eight(rows, stride), eight(rows.add(8 * stride), stride)) };
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
 }
 
 /// By the instruction for it.
