@@ -19,16 +19,21 @@ const TARGET: &str = "x86_64-unknown-linux-musl";
 /// A CPU that Bochs emulates.
 struct Model {
     name: &'static str,
-    /// Features it must do without: the kernel does not start with Bochs' tiles.
+    /// Features it must do without: the kernel does not start with Bochs' tiles, and Bochs 3.0 reads the operand in
+    /// memory of `vdpbf16ps` from the wrong place where its displacement is one byte.
     without: &'static str,
     /// The most capable of our instruction sets that it has. All plainer ones of x86-64 are tested with it.
     isa: &'static str,
 }
 
-/// The most capable first; the first that Bochs knows is emulated. The one has all our instruction sets and
-/// needs Bochs 3, the other is known to 2.7.
+/// The most capable first; the first that Bochs knows is emulated. The one has AVX-VNNI too and needs Bochs 3, the
+/// other is known to 2.7.
 const MODELS: [Model; 2] = [
-    Model { name: "sapphire_rapids", without: "amx amx_int8 amx_bf16", isa: "avx512bf16" },
+    Model {
+        name: "sapphire_rapids",
+        without: "amx amx_int8 amx_bf16 avx512bf16",
+        isa: "avx512vnni",
+    },
     Model { name: "corei7_icelake_u", without: "", isa: "avx512vnni" },
 ];
 
