@@ -18,7 +18,8 @@ import table
 
 WORKER = Path(__file__).resolve().parent / "llama_cpp_worker.py"
 TYPES = ["q4_0", "q4_k_m", "q5_k_m", "q6_k", "q8_0", "bf16", "f16", "f32"]
-SMALL = ["15m", "110m"]
+SHAPES = ["15m", "110m", "tinyllama-1.1b", "7b", "13b", "70b"]
+SMALL = SHAPES[:2]
 # Row, its shapes, and the types of each.
 ROWS = {
     "prefill": {"tinyllama-1.1b": TYPES},
@@ -27,6 +28,7 @@ ROWS = {
     "depth": {"tinyllama-1.1b": ["q4_0"]},
     "start": {"7b": ["q4_0", "q4_k_m"]},
     "memory": {"tinyllama-1.1b": TYPES, "7b": ["q4_0", "q4_k_m"]},
+    "drafts": {"tinyllama-1.1b": ["q4_0", "q8_0"]},
 }
 # Tokens of an answer whose median pass is taken.
 ANSWER = {"7b": 16, "15m": 192, "110m": 192}
@@ -74,6 +76,8 @@ def parse_args():
     args = parser.parse_args()
     if unknown := set(args.rows) - set(ROWS):
         parser.error(f"--rows: {', '.join(sorted(unknown))}; expected some of {', '.join(ROWS)}")
+    if unknown := set(args.shapes or []) - set(SHAPES):
+        parser.error(f"--shapes: {', '.join(sorted(unknown))}; expected some of {', '.join(SHAPES)}")
     if args.rounds < 1:
         parser.error("--rounds: expected 1 or more")
     if args.without_peer and args.record:
@@ -234,10 +238,23 @@ def measure_process(case, path, args, notes):
     yield f"{work}, prompt {len(ids)}", unit, [a for a, _ in rounds], [b for _, b in rounds if b]
 
 
+def measure_drafts(case, path, args):
+    """Puna with drafts beside Puna without, which `puna bench` runs in turn; there is no peer."""
+    found = common.run(args.puna, "bench", path, "-p", 64, "-n", 256, "--draft", 8, "-r", args.rounds,
+                       "--threads", args.threads, "--json")  # fmt: skip
+    for text in json.loads(found)["texts"]:
+        ours = [Figure(speed) for speed in text["drafting_tokens_per_sec"]]
+        yield f"{text['text']} text, to plain", "tokens/s", ours, text["plain_tokens_per_sec"]
+
+
 def measure(case, args, notes):
     path = common.synth(case.shape, case.kind, args.puna)
-    whole = case.row in ("start", "memory")
-    for work, unit, ours, theirs in (measure_process if whole else measure_speeds)(case, path, args, notes):
+    if case.row == "drafts":
+        found = measure_drafts(case, path, args)
+    else:
+        whole = case.row in ("start", "memory")
+        found = (measure_process if whole else measure_speeds)(case, path, args, notes)
+    for work, unit, ours, theirs in found:
         value = table.result(case, work, unit, ours, theirs, common.cpu_flags())
         print("  ".join(table.cells(value)), file=sys.stderr, flush=True)
         yield value

@@ -21,6 +21,8 @@ def target(row, shape, kind, work, flags):
         return 1.8
     if row == "depth":
         return 1.5 if work.startswith("prefill") else 1.1
+    if row == "drafts" and work.startswith("greedy"):
+        return 1.8
     return 0.6 if row == "start" else None
 
 
@@ -29,7 +31,7 @@ def result(case, work, unit, ours, theirs, flags):
     value = {"row": case.row, "shape": case.shape, "type": case.kind, "work": work, "unit": unit}
     value["puna"] = summary([figure.value for figure in ours])
     if theirs:
-        value["llama_cpp"] = summary(theirs)
+        value["plain" if case.row == "drafts" else "llama_cpp"] = summary(theirs)
         value["ratio"] = summary([a.value / b for a, b in zip(ours, theirs)], 3)
     value["target"] = target(case.row, case.shape, case.kind, work, flags)
     if ours[0].peak:
@@ -66,7 +68,7 @@ def cells(value):
     return [
         *(value[name] for name in ("row", "shape", "type", "work", "unit")),
         spread(value["puna"], ".1f" if value["unit"] != "s" else ".2f"),
-        spread(value.get("llama_cpp"), ".1f" if value["unit"] != "s" else ".2f"),
+        spread(value.get("llama_cpp", value.get("plain")), ".1f" if value["unit"] != "s" else ".2f"),
         spread(value.get("ratio"), ".2f"),
         goal,
         {True: "yes", False: "NO", None: "-"}[reached(value)],

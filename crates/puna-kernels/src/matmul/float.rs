@@ -143,6 +143,8 @@ const MAX_LANES: usize = 16;
 /// The most tokens in a tile of any instruction set.
 const MAX_TOKENS: usize = 6;
 
+/// Tiles of tokens for which rows are rather converted again than put down in a panel.
+const FEW_TILES: usize = 3;
 /// Columns in a panel: with the rows of a task, it fits a cache of the second level. A multiple of every vector's length.
 const PANEL_COLS: usize = 512;
 /// Tokens that meet a panel before the next is made; a multiple of every tile's.
@@ -182,23 +184,35 @@ impl FloatTask<'_> {
         scratch: &mut [f32],
     ) {
         let n_tokens = self.x.n_rows();
-        if n_tokens <= tile_tokens::<S>() {
-            return with_tokens!(n_tokens, self.few_tokens(s, e, x));
+        if n_tokens <= FEW_TILES * tile_tokens::<S>() {
+            // Tile by tile while the rows are in the nearest cache.
+            for row in (0..self.n_rows).step_by(ROWS) {
+                for first in (0..n_tokens).step_by(tile_tokens::<S>()) {
+                    let nt = tile_tokens::<S>().min(n_tokens - first);
+                    with_tokens!(nt, self.stored_tile(s, e, row, first, x));
+                }
+            }
+            return;
         }
         for first in (0..n_tokens).step_by(PANEL_TOKENS) {
             self.panels(s, e, first, PANEL_TOKENS.min(n_tokens - first), x, scratch);
         }
     }
 
-    /// All rows with all tokens, which are a tile.
+    /// One tile of rows, where they are stored, with one of tokens.
     #[inline(always)]
-    fn few_tokens<S: Simd, E: Element<S>, const NT: usize>(self, s: S, e: E, x: &[E::X]) {
-        let x = tokens(x, self.w.cols(), 0..self.w.cols(), 0);
-        for row in (0..self.n_rows).step_by(ROWS) {
-            let mut sums: Sums<S, NT> = [[s.splat(0.0); NT]; ROWS];
-            add_stored(s, e, self.rows_from(row), x, &mut sums);
-            self.write(s, row, 0, &sums);
-        }
+    fn stored_tile<S: Simd, E: Element<S>, const NT: usize>(
+        self,
+        s: S,
+        e: E,
+        row: usize,
+        first: usize,
+        x: &[E::X],
+    ) {
+        let x = tokens(x, self.w.cols(), 0..self.w.cols(), first);
+        let mut sums: Sums<S, NT> = [[s.splat(0.0); NT]; ROWS];
+        add_stored(s, e, self.rows_from(row), x, &mut sums);
+        self.write(s, row, first, &sums);
     }
 
     /// All rows with `n_tokens` tokens from `first_token`, panel by panel.
