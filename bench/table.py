@@ -21,7 +21,7 @@ def target(row, shape, kind, work, flags):
         return 1.8
     if row == "depth":
         return 1.5 if work.startswith("prefill") else 1.1
-    if row == "drafts" and work.startswith("greedy"):
+    if row == "drafts" and work.startswith("repeating"):
         return 1.8
     return 0.6 if row == "start" else None
 

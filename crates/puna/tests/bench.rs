@@ -79,12 +79,14 @@ fn texts_with_and_without_drafts_are_compared() {
     let object: Value = serde_json::from_str(&run.expect(0, &[]).stdout).unwrap();
     let texts = object["texts"].as_array().unwrap();
     let names: Vec<_> = texts.iter().map(|text| text["text"].as_str().unwrap()).collect();
-    assert_eq!(names, ["greedy", "drawn", "greedy", "drawn"]);
+    assert_eq!(names, ["repeating", "greedy", "drawn"].repeat(2));
     for text in texts {
         for speeds in ["plain_tokens_per_sec", "drafting_tokens_per_sec"] {
             assert_eq!(text[speeds].as_array().unwrap().len(), 2, "{text}");
         }
         assert!(text["ratio"].as_f64().unwrap() > 0.0, "{text}");
     }
-    assert!(texts[0]["accepted_tokens"].as_u64().unwrap() > 0, "{object}");
+    // 199 tokens after the first, nearly all of them foreseen: one in nine is drawn after eight that were drafted.
+    assert!(texts[0]["accepted_tokens"].as_u64().unwrap() > 160, "{object}");
+    assert!(texts[1]["accepted_tokens"].as_u64().unwrap() > 0, "{object}");
 }

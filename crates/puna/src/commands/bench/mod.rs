@@ -28,9 +28,10 @@ use speculate::Speculation;
 #[command(
     after_help = "Tokens are random and the end of text is ignored. Achieved GB/s and GOP/s stand beside this machine's \
                   peak, measured in the same run.\n\n\
-                  With --draft the model continues random tokens, once always taking the likeliest token, which soon \
-                  repeats itself, and once drawing at temperature 1, which hardly does; each with drafts and \
-                  without, in turn, and the texts are compared.\n\n\
+                  With --draft the model continues random tokens: once its choices are replaced by the prompt over \
+                  and over, a text that repeats its context; once it takes the likeliest token, which tends to repeat \
+                  itself; once it draws at temperature 1, which hardly does. Each is written with drafts and without, \
+                  in turn, and the texts are compared.\n\n\
                   Example: puna bench model.gguf --threads 1,2"
 )]
 pub(crate) struct BenchArgs {

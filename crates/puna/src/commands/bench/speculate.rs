@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use puna_core::{KvType, Rng};
-use puna_engine::{Engine, EngineConfig, Event, FinishReason, Request, Sampling, Usage};
+use puna_engine::{
+    Chunk, Engine, EngineConfig, Event, FinishReason, Forward, Request, Sampling, Usage, Wants,
+};
 use puna_kernels::Cpu;
 use puna_model::{KvCache, Model, Runner};
 use serde_json::{Value, json};
@@ -29,6 +31,48 @@ pub(super) struct Speculation {
 struct Text {
     name: &'static str,
     sampling: Sampling,
+    /// It is the prompt over and over, whatever the network would say.
+    repeats_prompt: bool,
+}
+
+/// A network whose passes are made in full, and whose choice may then be replaced by a text that is known.
+struct Scripted {
+    runner: Runner,
+    /// The text, over and over.
+    script: Option<Vec<u32>>,
+    /// `[n_wanted, V]`: one at the script's token, else zero.
+    logits: Vec<f32>,
+}
+
+impl Forward for Scripted {
+    fn vocab_size(&self) -> usize {
+        self.runner.vocab_size()
+    }
+
+    fn n_blocks(&self) -> usize {
+        self.runner.n_blocks()
+    }
+
+    fn max_seq_len(&self) -> usize {
+        self.runner.max_seq_len()
+    }
+
+    fn forward(&mut self, batch: &[Chunk<'_>]) -> &[f32] {
+        let vocab_size = self.vocab_size();
+        let logits = self.runner.forward(batch).logits;
+        let Some(script) = &self.script else { return logits };
+        self.logits.clear();
+        self.logits.resize(logits.len(), 0.0);
+        let mut rows = self.logits.chunks_exact_mut(vocab_size);
+        for chunk in batch {
+            let end = chunk.pos + chunk.tokens.len();
+            let first = if chunk.wants == Wants::All { chunk.pos } else { end - 1 };
+            for (pos, row) in (first..end).zip(rows.by_ref().take(chunk.n_wanted())) {
+                row[script[(pos + 1) % script.len()] as usize] = 1.0;
+            }
+        }
+        &self.logits
+    }
 }
 
 /// One text by one number of threads.
@@ -58,17 +102,20 @@ impl Speculation {
         let mut found = Vec::new();
         for &n_threads in threads {
             note!("measuring with {}", units::plural(n_threads, "thread"));
-            let engine = |max_draft| -> anyhow::Result<Engine<Runner>> {
+            let engine = |max_draft, script| -> anyhow::Result<Engine<Scripted>> {
                 let cpu = Cpu::new(n_threads).context("PUNA_ISA")?;
                 let n_blocks = KvCache::blocks_for(self.n_prompt + self.n_answer);
                 let runner = Runner::new(Arc::clone(model), cpu, kv_type, n_blocks);
                 let (max_batch_tokens, max_seqs) = (BATCH_TOKENS, 1);
                 let config =
                     EngineConfig { max_batch_tokens, max_seqs, prefix_cache: false, max_draft };
-                Ok(Engine::new(runner, config))
+                Ok(Engine::new(Scripted { runner, script, logits: Vec::new() }, config))
             };
             for text in texts() {
-                found.push(self.measure(&text, n_threads, engine, interrupt)?);
+                let prompt = self.prompt(model.config().vocab_size);
+                let script = text.repeats_prompt.then(|| prompt.clone());
+                let engine = |max_draft| engine(max_draft, script.clone());
+                found.push(self.measure(&text, n_threads, &prompt, engine, interrupt)?);
             }
         }
         Ok(found)
@@ -80,13 +127,14 @@ impl Speculation {
         &self,
         text: &Text,
         n_threads: usize,
-        engine: impl Fn(usize) -> anyhow::Result<Engine<Runner>>,
+        prompt: &[u32],
+        engine: impl Fn(usize) -> anyhow::Result<Engine<Scripted>>,
         interrupt: &Interrupt,
     ) -> anyhow::Result<Measured> {
         let (mut plain, mut drafting, mut usage) = (Vec::new(), Vec::new(), Usage::default());
         for _ in 0..self.n_rounds {
-            let without = self.write(text, engine(0)?, interrupt)?;
-            let with = self.write(text, engine(self.max_draft)?, interrupt)?;
+            let without = self.write(text, prompt, engine(0)?, interrupt)?;
+            let with = self.write(text, prompt, engine(self.max_draft)?, interrupt)?;
             if with.tokens != without.tokens {
                 bail!("{}: drafts have changed the text; please report this", text.name);
             }
@@ -99,18 +147,22 @@ impl Speculation {
         Ok(Measured { n_threads, text: text.name, n_tokens: self.n_answer, plain, drafting, usage })
     }
 
-    /// Continues the prompt of random tokens once.
+    /// Random tokens.
+    fn prompt(&self, vocab_size: usize) -> Vec<u32> {
+        let mut rng = Rng::new(0, 0);
+        (0..self.n_prompt).map(|_| rng.next_u32() % vocab_size as u32).collect()
+    }
+
+    /// Continues the prompt once.
     fn write(
         &self,
         text: &Text,
-        mut engine: Engine<Runner>,
+        prompt: &[u32],
+        mut engine: Engine<Scripted>,
         interrupt: &Interrupt,
     ) -> anyhow::Result<Written> {
-        let mut rng = Rng::new(0, 0);
-        let vocab_size = engine.forward().model().config().vocab_size as u32;
-        let prompt = (0..self.n_prompt).map(|_| rng.next_u32() % vocab_size).collect();
         engine.submit(Request {
-            prompt,
+            prompt: prompt.to_vec(),
             max_new_tokens: Some(self.n_answer),
             sampling: text.sampling.clone(),
             stop_ids: Vec::new(),
@@ -153,11 +205,14 @@ struct Written {
     usage: Usage,
 }
 
-/// One that tends to repeat itself, since it always goes the likeliest way, and one that does not.
-fn texts() -> [Text; 2] {
+/// One that repeats its context in any case, one that tends to repeat itself, since it always goes the likeliest way,
+/// and one that hardly does.
+fn texts() -> [Text; 3] {
+    let text = |name, sampling, repeats_prompt| Text { name, sampling, repeats_prompt };
     [
-        Text { name: "greedy", sampling: Sampling::greedy() },
-        Text { name: "drawn", sampling: Sampling::default() },
+        text("repeating", Sampling::greedy(), true),
+        text("greedy", Sampling::greedy(), false),
+        text("drawn", Sampling::default(), false),
     ]
 }
 
@@ -187,14 +242,14 @@ impl Measured {
 pub(super) fn write(out: &mut impl Write, found: &[Measured]) -> io::Result<()> {
     writeln!(
         out,
-        "threads  text      tokens  plain tokens/s  with drafts  ratio  drafted  right  tokens a pass"
+        "threads  text       tokens  plain tokens/s  with drafts  ratio  drafted  right  tokens a pass"
     )?;
     for m in found {
         let Usage { n_drafted, n_accepted, .. } = m.usage;
         let n_passes = m.n_tokens - n_accepted;
         writeln!(
             out,
-            "{:>7}  {:<8} {:>7} {:>15.1} {:>12.1} {:>6.2} {n_drafted:>8} {n_accepted:>6} {:>14.2}",
+            "{:>7}  {:<9} {:>7} {:>15.1} {:>12.1} {:>6.2} {n_drafted:>8} {n_accepted:>6} {:>14.2}",
             m.n_threads,
             m.text,
             m.n_tokens,
