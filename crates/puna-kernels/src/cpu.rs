@@ -2,6 +2,7 @@
 
 use crate::isa::{Isa, IsaError, Token};
 use crate::pool::Pool;
+use crate::simd::Op;
 
 /// Where to compute: an instruction set and threads. Results do not depend on the number of threads.
 #[derive(Debug)]
@@ -37,6 +38,11 @@ impl Cpu {
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// Runs `op` on the caller's thread, compiled for the instruction set in use.
+    pub fn dispatch<O: Op>(&self, op: O) -> O::Output {
+        self.token.dispatch(op)
     }
 
     /// The instruction set in use, with the proof that this CPU has it.

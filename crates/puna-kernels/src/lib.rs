@@ -18,7 +18,7 @@ mod pool;
 mod quantize;
 mod rope;
 mod scratch;
-mod simd;
+pub mod simd;
 #[cfg(test)]
 mod testing;
 
@@ -32,3 +32,4 @@ pub use matmul::{Activations, MatRef, matmul, matmul_each};
 pub use pool::Pool;
 pub use quantize::quantize;
 pub use rope::{RopeTable, rope};
+pub use scratch::with_scratch;

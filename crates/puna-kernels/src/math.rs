@@ -10,7 +10,7 @@ use crate::simd::Simd;
 /// f32 one after the other, the later ones fitted again. `ln 2` is split in two: the first part has so few
 /// bits that its product with `n` is exact.
 #[inline(always)]
-pub(crate) fn exp<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+pub fn exp<S: Simd>(simd: S, x: S::F32) -> S::F32 {
     const LN2_HIGH: f32 = 0.693_359_4; // 355 / 512
     const LN2_LOW: f32 = -2.121_944_4e-4;
     const Q: [f32; 5] = [0.499_999_94, 0.166_665_21, 0.041_668_255, 0.008_368_662, 0.001_382_144_6];

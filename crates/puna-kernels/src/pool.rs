@@ -130,13 +130,31 @@ impl Pool {
         chunk_len: usize,
         task: &(dyn Fn(usize, &mut [T]) + Sync),
     ) {
-        let n_tasks = slice.len().div_ceil(chunk_len);
-        let slice = DisjointMut::new(slice);
+        self.run_zip([(slice, chunk_len)], &|i, [chunk]| task(i, chunk));
+    }
+
+    /// Calls `task(i, chunks)` with the `i`-th chunk of every slice, each cut into chunks of its own length, as
+    /// [`Pool::run`] does.
+    ///
+    /// # Panics
+    /// When a length is zero, the slices have different numbers of chunks, or a task panics.
+    pub fn run_zip<T: Send, const N: usize>(
+        &self,
+        slices: [(&mut [T], usize); N],
+        task: &(dyn Fn(usize, [&mut [T]; N]) + Sync),
+    ) {
+        let slices = slices.map(|(slice, chunk_len)| (DisjointMut::new(slice), chunk_len));
+        let n_chunks =
+            |(slice, chunk_len): &(DisjointMut<'_, T>, usize)| slice.len().div_ceil(*chunk_len);
+        let n_tasks = slices.first().map_or(0, n_chunks);
+        assert!(slices.iter().all(|slice| n_chunks(slice) == n_tasks), "chunks of every slice");
         self.run(n_tasks, &|i| {
-            let start = i * chunk_len;
-            // SAFETY: each task number is called once, and chunks of different numbers are disjoint.
-            let chunk = unsafe { slice.part(start..slice.len().min(start + chunk_len)) };
-            task(i, chunk);
+            let chunks = slices.each_ref().map(|(slice, chunk_len)| {
+                let start = i * chunk_len;
+                // SAFETY: each task number is called once, and chunks of different numbers are disjoint.
+                unsafe { slice.part(start..slice.len().min(start + chunk_len)) }
+            });
+            task(i, chunks);
         });
     }
 }

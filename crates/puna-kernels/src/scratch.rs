@@ -13,7 +13,7 @@ thread_local! {
 
 /// Lends `f` a buffer of `len` floats that starts on a cache line. It holds what earlier tasks left there.
 /// A nested call gets a buffer of its own, newly allocated.
-pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+pub fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     let mut lines = SCRATCH.take();
     let n_lines = len.div_ceil(16);
     if lines.len() < n_lines {

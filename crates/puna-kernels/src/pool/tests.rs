@@ -53,6 +53,24 @@ fn what_tasks_write_is_seen_by_the_next_operation() {
 }
 
 #[test]
+fn slices_are_cut_side_by_side() {
+    let pool = Pool::new(3);
+    let (mut a, mut b) = ([0; 10], [0; 19]);
+    pool.run_zip([(&mut a, 2), (&mut b, 4)], &|i, [a, b]| {
+        a.fill(i);
+        b.fill(10 * i);
+    });
+    assert_eq!(a, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]);
+    assert_eq!((b[3], b[4], b[15], b[16], b[18]), (0, 10, 30, 40, 40));
+}
+
+#[test]
+#[should_panic(expected = "chunks of every slice")]
+fn slices_of_different_numbers_of_chunks_are_refused() {
+    Pool::new(2).run_zip([(&mut [0; 4], 2), (&mut [0; 5], 2)], &|_, _| {});
+}
+
+#[test]
 fn sleeping_threads_wake_up() {
     let pool = Pool::new(4);
     for _ in 0..5 {

@@ -1,7 +1,7 @@
 //! Vectors of `f32` behind one small trait, so that an algorithm is written once.
 //!
 //! An algorithm is a struct holding its arguments that implements [`Op`]; `run` is generic over [`Simd`] and
-//! contains no `unsafe`. [`Simd::vectorize`] compiles it for one instruction set, [`Token::dispatch`] picks
+//! contains no `unsafe`. [`Simd::vectorize`] compiles it for one instruction set, [`Cpu::dispatch`] picks
 //! the set at run time: one branch for a whole row or block, never for one vector.
 //!
 //! Two rules keep the generated code good. Every function between `run` and the vector methods is
@@ -23,10 +23,14 @@ mod avx512;
 mod neon;
 mod scalar;
 
+pub use crate::math::exp;
+
+#[cfg(doc)]
+use crate::Cpu;
 use crate::isa::Token;
 
 /// An algorithm waiting for an instruction set. `run` must be `#[inline(always)]`.
-pub(crate) trait Op {
+pub trait Op {
     /// What it returns.
     type Output;
 
@@ -35,7 +39,7 @@ pub(crate) trait Op {
 }
 
 /// One instruction set's vectors of `f32`, implemented by its token.
-pub(crate) trait Simd: Copy + Send + Sync {
+pub trait Simd: Copy + Send + Sync {
     /// Elements in a vector.
     const LANES: usize;
     /// Vector registers of the machine: how large a block of accumulators may be.
