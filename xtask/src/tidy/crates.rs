@@ -13,7 +13,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("puna-tokenizer", &[]),
     ("puna-kernels", &["puna-core"]),
     ("puna-formats", &["puna-core"]),
+    ("puna-ops", &["puna-core", "puna-kernels"]),
     ("puna-model", &["puna-core", "puna-kernels"]),
+    ("puna-train", &["puna-core", "puna-kernels", "puna-ops", "puna-model"]),
     ("puna-engine", &["puna-core", "puna-kernels", "puna-model"]),
     (
         "puna-hub",

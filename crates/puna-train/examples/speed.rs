@@ -1,0 +1,88 @@
+//! How fast a network is trained on this machine, beside its peak: steps of one micro-batch with update.
+//!
+//! `cargo run --release -p puna-train --example speed -- DIM LAYERS HEADS KV_HEADS HIDDEN VOCAB T B [THREADS [STEPS]]`
+
+#![expect(clippy::print_stdout, reason = "an example that prints what it measures")]
+
+use std::time::Instant;
+
+use puna_core::{ModelConfig, Rng, Rope, RopeLayout, RopeScaling};
+use puna_kernels::{Cpu, peak};
+use puna_ops::{AdamW, sum_of_squares};
+use puna_train::{Grads, Layout, MemoryNeeds, MicroBatch, Pass, flops_per_token};
+
+fn main() {
+    let args: Vec<usize> =
+        std::env::args().skip(1).map(|arg| arg.parse().expect("a number")).collect();
+    let &[
+        dim,
+        n_layers,
+        n_heads,
+        n_kv_heads,
+        hidden_dim,
+        vocab_size,
+        seq_len,
+        n_seqs,
+        ref rest @ ..,
+    ] = &args[..]
+    else {
+        panic!("eight numbers or more");
+    };
+    let config = ModelConfig {
+        dim,
+        hidden_dim,
+        n_layers,
+        n_heads,
+        n_kv_heads,
+        head_dim: dim / n_heads,
+        vocab_size,
+        max_seq_len: seq_len,
+        norm_eps: 1e-5,
+        rope: Rope { theta: 1e4, scaling: RopeScaling::None, layout: RopeLayout::Interleaved },
+        tied_output: false,
+    };
+    let cpu = Cpu::new(rest.first().copied().unwrap_or(2)).expect("an instruction set");
+    let n_steps = rest.get(1).copied().unwrap_or(5);
+    let peak = peak::measure(&cpu).f32_gflops;
+    let layout = Layout::new(&config);
+    let mut weights = layout.init(1);
+    let (mut means, mut squares) = (vec![0.0; weights.len()], vec![0.0; weights.len()]);
+    let mut grads = Grads::new(&layout);
+    let mut pass = Pass::new(&layout, n_seqs, seq_len, false);
+    let n = n_seqs * seq_len;
+    let mut rng = Rng::new(1, 0);
+    let tokens: Vec<u32> = (0..=n).map(|_| rng.next_u32() % vocab_size as u32).collect();
+    let scales = vec![1.0 / n as f32; n];
+    let batch =
+        MicroBatch { tokens: &tokens[..n], targets: &tokens[1..], scales: &scales, starts: None };
+    let flops = flops_per_token(&config, seq_len);
+    println!("{} parameters, {:.3} GFLOP a token", config.n_params(), flops * 1e-9);
+    println!("{:?}", MemoryNeeds::new(&config, n_seqs, seq_len, false));
+    for step in 1..=n_steps {
+        let start = Instant::now();
+        grads.clear();
+        let losses = pass.losses_and_grads(&cpu, &weights, batch, &mut grads);
+        let loss = losses.iter().sum::<f32>() / n as f32;
+        let passed = start.elapsed().as_secs_f64();
+        let grads = grads.complete(&cpu);
+        let norm = sum_of_squares(&cpu, grads).sqrt();
+        let adamw = AdamW {
+            lr: 1e-4,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-5,
+            weight_decay: 0.1,
+            grad_scale: (1.0 / norm).min(1.0) as f32,
+            step: step as u32,
+        };
+        adamw.update(&cpu, &mut weights, grads, &mut means, &mut squares);
+        let secs = start.elapsed().as_secs_f64();
+        let gflops = flops * n as f64 / secs * 1e-9;
+        println!(
+            "step {step}: loss {loss:.4}, norm {norm:.3}, {:.0} tokens/s, {gflops:.1} GFLOP/s, {:.0} % of {peak:.0}; update {:.0} % of the time",
+            n as f64 / secs,
+            100.0 * gflops / peak,
+            100.0 * (secs - passed) / secs
+        );
+    }
+}
