@@ -8,8 +8,10 @@ use std::time::Instant;
 
 use puna_core::{ModelConfig, Rng, Rope, RopeLayout, RopeScaling};
 use puna_kernels::{Cpu, peak};
-use puna_ops::{AdamW, sum_of_squares};
-use puna_train::{Grads, Layout, MemoryNeeds, MicroBatch, Pass, flops_per_token};
+use puna_train::{
+    Grads, Layout, MemoryNeeds, MicroBatch, Optimizer, OptimizerConfig, Pass, flops_per_token,
+    grad_norm,
+};
 
 fn main() {
     let args: Vec<usize> =
@@ -46,7 +48,7 @@ fn main() {
     let peak = peak::measure(&cpu).f32_gflops;
     let layout = Layout::new(&config);
     let mut weights = layout.init(1);
-    let (mut means, mut squares) = (vec![0.0; weights.len()], vec![0.0; weights.len()]);
+    let (mut optimizer, numbers) = (Optimizer::new(&layout), OptimizerConfig::default());
     let mut grads = Grads::new(&layout);
     let mut pass = Pass::new(&layout, n_seqs, seq_len, false);
     let n = n_seqs * seq_len;
@@ -65,17 +67,8 @@ fn main() {
         let loss = losses.iter().sum::<f32>() / n as f32;
         let passed = start.elapsed().as_secs_f64();
         let grads = grads.complete(&cpu);
-        let norm = sum_of_squares(&cpu, grads).sqrt();
-        let adamw = AdamW {
-            lr: 1e-4,
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-5,
-            weight_decay: 0.1,
-            grad_scale: (1.0 / norm).min(1.0) as f32,
-            step: step as u32,
-        };
-        adamw.update(&cpu, &mut weights, grads, &mut means, &mut squares);
+        let norm = grad_norm(&cpu, grads);
+        optimizer.update(&cpu, &layout, &numbers, 1e-4, &mut weights, grads, norm);
         let secs = start.elapsed().as_secs_f64();
         let gflops = flops * n as f64 / secs * 1e-9;
         println!(
