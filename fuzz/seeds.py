@@ -302,6 +302,84 @@ def hub():
         put("hub_manifest", name, json.dumps(manifest | change).encode())
 
 
+def data():
+    def shard(name, ids, magic=b"PUNADATA", version=1, vocab=512, first=0, n=None, documents=1, spare=0):
+        width = 2 if vocab <= 1 << 16 else 4
+        n = len(ids) if n is None else n
+        header = magic + struct.pack("<IIIIQQQ", version, width, vocab, spare, first, n, documents) + bytes(range(32))
+        put("data_shard", name, header + b"".join(i.to_bytes(width, "little") for i in ids))
+
+    shard("sound-two", [1, 400, 2])
+    shard("sound-four", [1, 70_000, 2], vocab=100_000, first=1 << 40)
+    shard("sound-empty", [], documents=0)
+    shard("magic", [1, 2], magic=b"PUNADATE")
+    shard("version", [1, 2], version=2)
+    shard("short", [1, 2], n=3)
+    shard("overflow", [1, 2], n=(1 << 63) + 2)
+    shard("end", [1, 2], first=2**64 - 1)
+    shard("documents", [1, 2], documents=3)
+    shard("vocabulary", [1, 2], vocab=0)
+    shard("spare", [1, 2], spare=1)
+    put("data_shard", "cut", b"PUNADATA")
+
+    amount = {"n": 1, "bytes": 9}
+    reasons = ["duplicates", "script", "words", "near_duplicates", "min_chars"]
+
+    def split(*tokens, file="train.a.0000{}.bin"):
+        shards = [{"file": file.format(i), "tokens": n, "sha256": "a" * 64} for i, n in enumerate(tokens)]
+        return {"documents": 1, "bytes": 9, "tokens": sum(tokens), "longer_than_a_shard": 0, "shards": shards}
+
+    def manifest(name, top={}, **source):
+        source = {"name": "a", "origin": "o", "licence": "l", "weight": 1, "utf8_replaced": 0, "counted_words": 0,
+            "files": [{"file": "a.txt", "sha256": "b" * 64}], "read": amount, "removed": {r: amount for r in reasons},
+            "train": split(64, 3), "held_out": split(), "held_out_groups": ["Book"]} | source
+        vocabulary = {"file": "tokenizer.model", "sha256": "c" * 64, "vocab_size": 512, "bos_id": 1, "eos_id": 2}
+        whole = {"version": 1, "config": {"file": "config.toml", "sha256": "d" * 64}, "tokenizer": vocabulary,
+            "seed": 7, "shard_tokens": 64, "held_out_fraction": 0.01, "near_duplicates": 0.2, "sources": [source]}
+        put("data_manifest", name, json.dumps(whole | top).encode())
+
+    manifest("sound")
+    manifest("none", top={"sources": []})
+    manifest("empty", train=split())
+    manifest("escape", train=split(3, file="../{}"))
+    manifest("half", train=split(60, 3))
+    manifest("overfull", train=split(65))
+    manifest("weight", weight=0)
+    manifest("version", top={"version": 2})
+    manifest("unknown", top={"more": 1})
+
+    source = """
+[[source]]
+name = "books"
+paths = ["books.txt.zst"]
+format = "text"
+marker = "<|endofdoc|>"
+groups = { list = "books.tsv", name = "title", documents = "docs", only = { tier = "A" } }
+weight = 30
+origin = "somewhere"
+licence = "public domain"
+"""
+    top = """seed = 1
+shard_tokens = 1024
+invalid_utf8 = "replace"
+[held_out]
+fraction = 0.02
+groups = ["Book"]
+near_duplicates = 0.3
+[filter]
+script = { name = "Latin", min_share = 0.8 }
+min_chars = 100
+words = { list = "words.txt", action = "count", unit = "paragraph" }
+"""
+    put("data_config", "sound", (top + source).encode())
+    put("data_config", "sound-least", source.replace("groups", "# ").encode())
+    put("data_config", "range", (top + source).replace("30", "0").encode())
+    put("data_config", "unknown", (top + source).replace("seed", "sede").encode())
+    put("data_config", "twice", (top + source + source).encode())
+    put("data_config", "format", (top + source).replace('"text"', '"jsonl"').encode())
+    put("data_config", "cut", (top + source)[:200].encode())
+
+
 gguf()
 imatrix()
 llama2c()
@@ -313,3 +391,4 @@ safetensors()
 torch()
 configs()
 hub()
+data()

@@ -80,9 +80,9 @@ pub enum FormatError {
         /// The path.
         path: String,
     },
-    /// What a folder was to replace is none, or holds other things than a model.
+    /// What a folder was to replace is none, or holds other things than such a folder does.
     #[error(
-        "{folder}: expected a folder with nothing but a Hugging Face model, which may be replaced, found {found}; it is left as it is"
+        "{folder}: expected a folder with nothing but what would be written anew, which may be replaced, found {found}; it is left as it is"
     )]
     NotReplaced {
         /// The folder.

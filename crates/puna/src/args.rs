@@ -8,7 +8,7 @@ use puna_core::KvType;
 use puna_engine::{EngineConfig, MAX_DRAFT};
 
 use crate::commands::{
-    bench, chat, completions, convert, generate, imatrix, inspect, list, perplexity, pull,
+    bench, chat, completions, convert, data, generate, imatrix, inspect, list, perplexity, pull,
     quantize, rm, synth, tokenize,
 };
 
@@ -35,15 +35,17 @@ pub(crate) enum Command {
     Pull(pull::PullArgs),
     List(list::ListArgs),
     Rm(rm::RmArgs),
+    Data(data::DataArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
 
 /// Which subcommands the short help lists together.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("Text", &["generate", "chat"]),
     ("Models", &["inspect", "tokenize", "convert", "quantize", "synth"]),
     ("Quality", &["imatrix", "perplexity"]),
+    ("Training", &["data"]),
     ("Store", &["pull", "list", "rm"]),
     ("Machine and shell", &["bench", "completions"]),
 ];

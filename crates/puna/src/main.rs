@@ -27,7 +27,7 @@ use clap::FromArgMatches;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    bench, chat, completions, convert, generate, imatrix, inspect, list, perplexity, pull,
+    bench, chat, completions, convert, data, generate, imatrix, inspect, list, perplexity, pull,
     quantize, rm, synth, tokenize,
 };
 
@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         Command::Pull(args) => pull::run(args),
         Command::List(args) => list::run(args),
         Command::Rm(args) => rm::run(args),
+        Command::Data(args) => data::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => completions::run(args),
     })

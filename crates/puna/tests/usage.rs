@@ -4,7 +4,7 @@ mod common;
 
 use common::run;
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "generate",
     "chat",
     "inspect",
@@ -14,6 +14,7 @@ const COMMANDS: [&str; 14] = [
     "synth",
     "imatrix",
     "perplexity",
+    "data",
     "pull",
     "list",
     "rm",
@@ -23,7 +24,7 @@ const COMMANDS: [&str; 14] = [
 
 #[test]
 fn wrong_usage_exits_with_2() {
-    let cases: [(&[&str], &[&str]); 34] = [
+    let cases: [(&[&str], &[&str]); 36] = [
         (&[], &["Usage: puna"]),
         (&["generat"], &["generate"]),
         (&["generate"], &["the prompt is missing", "PROMPT"]),
@@ -60,6 +61,8 @@ fn wrong_usage_exits_with_2() {
             &["perplexity", "stories260K", "--file", "Cargo.toml", "--ctx", "9", "--stride", "9"],
             &["stride: expected 1 to 8"],
         ),
+        (&["data"], &["build", "show"]),
+        (&["data", "build"], &["CONFIG.toml"]),
         (&["completions", "tcsh"], &["bash"]),
     ];
     for (args, parts) in cases {
@@ -86,12 +89,13 @@ fn completions_name_every_command() {
 /// `PUNA_UPDATE=1 cargo test -p puna --test usage`.
 #[test]
 fn help_is_as_recorded() {
-    for command in [""].into_iter().chain(COMMANDS) {
-        let args: Vec<&str> = [command, "--help"].into_iter().filter(|a| !a.is_empty()).collect();
+    for command in ["", "data build", "data show"].into_iter().chain(COMMANDS) {
+        let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let run = run(&args);
         run.expect(0, &[]);
         let name = if command.is_empty() { "puna" } else { command };
-        let path = format!("{}/tests/help/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+        let file = name.replace(' ', "-");
+        let path = format!("{}/tests/help/{file}.txt", env!("CARGO_MANIFEST_DIR"));
         // Neither the program's suffix on Windows nor its line ends count.
         let found = run.stdout.replace("puna.exe", "puna").replace("\r\n", "\n");
         if std::env::var_os("PUNA_UPDATE").is_some() {

@@ -11,6 +11,7 @@ use std::path::Path;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("puna-core", &[]),
     ("puna-tokenizer", &[]),
+    ("puna-data", &["puna-core", "puna-tokenizer"]),
     ("puna-kernels", &["puna-core"]),
     ("puna-formats", &["puna-core"]),
     ("puna-ops", &["puna-core", "puna-kernels"]),

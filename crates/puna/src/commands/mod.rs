@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod convert;
+pub(crate) mod data;
 pub(crate) mod generate;
 pub(crate) mod imatrix;
 pub(crate) mod inspect;

@@ -1,0 +1,352 @@
+//! Builds a corpus. Texts are read twice: first for what is held out, then for what is trained on, which is compared
+//! with it. Nothing of a text is kept but the documents at hand and two tables of hashes: 16 bytes of each document's,
+//! and 8 bytes for each run of words of held-out text; a table takes up to twice what is in it.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::File;
+use std::io;
+use std::mem;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sha2::Digest;
+
+use crate::DataError;
+use crate::config::{Config, Source, resolve};
+use crate::document::{Batch, Process, Processed, Side};
+use crate::filter::Filters;
+use crate::manifest::{Amount, CONFIG, MANIFEST, Manifest, Named, Sha256, SourceRecord, Split};
+use crate::near::Known;
+use crate::ordered::in_order;
+use crate::read::check_file;
+use crate::shard::{ShardWriter, write_file};
+use crate::source::{Document, SourceReader};
+use crate::vocabulary::TokenizerFile;
+
+/// Bytes of text that are handed to a thread at once, give or take a document.
+const BATCH_BYTES: usize = 1 << 19;
+
+/// How often every byte is read: for its file's hash, for what is held out, for training.
+const N_READS: u64 = 3;
+
+/// What to build, and with what.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// What to build.
+    pub config: &'a Config,
+    /// Where relative paths of texts and lists begin.
+    pub texts: &'a Path,
+    /// `tokenizer.model` or `tokenizer.json`.
+    pub tokenizer: &'a Path,
+    /// Threads to filter and encode with; the result does not depend on it.
+    pub n_threads: usize,
+}
+
+/// Told bytes read and bytes to read; an answer of `false` stops the work.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> bool;
+
+/// Builds a corpus in `folder`, which is there and empty. The manifest is written last.
+///
+/// # Errors
+/// A text, list or tokenizer that cannot be read or is not what it should be; a source of which nothing is left to train
+/// on; [`DataError::Stopped`]. What was written by then is left to the caller, who has named the folder for the time.
+pub fn build(job: &Job<'_>, folder: &Path, on: Progress<'_>) -> Result<Manifest, DataError> {
+    let tokenizer = TokenizerFile::open(job.tokenizer)?;
+    let config = job.config;
+    let mut filters = Vec::new();
+    let mut n_bytes = 0;
+    for source in &config.sources {
+        let filter = source.filter.as_ref().unwrap_or(&config.filter);
+        filters.push(Filters::open(filter, job.texts)?);
+        for path in source.paths.get_ref() {
+            n_bytes += check_file(&resolve(job.texts, path))?;
+        }
+    }
+    let progress = Arc::new(AtomicU64::new(0));
+    let mut builder = Builder {
+        job,
+        folder,
+        tokenizer: &tokenizer,
+        seen: HashSet::new(),
+        known: Known::default(),
+        on: Watch { on, progress: Arc::clone(&progress), total: n_bytes * N_READS },
+        progress,
+    };
+    let mut sources = Vec::new();
+    for source in &config.sources {
+        sources.push(builder.begin(source)?);
+    }
+    for side in [Side::HeldOut, Side::Train] {
+        for ((source, filters), record) in config.sources.iter().zip(&filters).zip(&mut sources) {
+            builder.pass(side, source, filters, record)?;
+        }
+        if side == Side::HeldOut {
+            check_groups(config, &sources)?;
+        }
+    }
+    tokenizer.write(folder)?;
+    write_file(&folder.join(CONFIG), config.text().as_bytes())?;
+    let manifest = Manifest {
+        version: Manifest::VERSION,
+        config: Named { file: CONFIG.to_owned(), sha256: Sha256::of(config.text().as_bytes()) },
+        tokenizer: tokenizer.record,
+        seed: config.seed,
+        shard_tokens: config.shard_tokens,
+        held_out_fraction: config.held_out.fraction,
+        near_duplicates: config.held_out.near_duplicates,
+        sources,
+    };
+    let mut json = serde_json::to_vec_pretty(&manifest).expect("a manifest is plain data");
+    json.push(b'\n');
+    write_file(&folder.join(MANIFEST), &json)?;
+    Ok(manifest)
+}
+
+/// Every group that the configuration holds out must be one.
+fn check_groups(config: &Config, sources: &[SourceRecord]) -> Result<(), DataError> {
+    for group in &config.held_out.groups {
+        if !sources.iter().any(|source| source.held_out_groups.contains(group.get_ref())) {
+            let message = format!(
+                "expected the name of a group, found {:?}, of which no document is",
+                group.get_ref()
+            );
+            return Err(config.fail(group.span(), &message));
+        }
+    }
+    Ok(())
+}
+
+/// What goes from source to source.
+struct Builder<'a, 'b> {
+    job: &'a Job<'a>,
+    folder: &'a Path,
+    tokenizer: &'a TokenizerFile,
+    /// The first half of the hash of every document that was not a copy.
+    seen: HashSet<u128>,
+    known: Known,
+    on: Watch<'b>,
+    progress: Arc<AtomicU64>,
+}
+
+struct Watch<'a> {
+    on: Progress<'a>,
+    progress: Arc<AtomicU64>,
+    total: u64,
+}
+
+impl Watch<'_> {
+    fn tell(&mut self) -> Result<(), DataError> {
+        let done = self.progress.load(Ordering::Relaxed).min(self.total);
+        if (self.on)(done, self.total) { Ok(()) } else { Err(DataError::Stopped) }
+    }
+}
+
+impl Builder<'_, '_> {
+    /// Hashes the files of a source.
+    fn begin(&mut self, source: &Source) -> Result<SourceRecord, DataError> {
+        let mut files = Vec::new();
+        for path in source.paths.get_ref() {
+            let sha256 = self.hash(&resolve(self.job.texts, path))?;
+            // With the same separators on every system.
+            files.push(Named { file: path.display().to_string().replace('\\', "/"), sha256 });
+        }
+        Ok(SourceRecord {
+            name: source.name.get_ref().clone(),
+            origin: source.origin.clone(),
+            licence: source.licence.clone(),
+            weight: source.weight,
+            files,
+            read: Amount::default(),
+            utf8_replaced: 0,
+            removed: Default::default(),
+            counted_words: 0,
+            train: Split::default(),
+            held_out: Split::default(),
+            held_out_groups: Vec::new(),
+        })
+    }
+
+    fn hash(&mut self, path: &Path) -> Result<Sha256, DataError> {
+        let mut file = File::open(path).map_err(DataError::io(path))?;
+        let (mut hasher, mut buffer) = (sha2::Sha256::new(), vec![0; 1 << 20]);
+        loop {
+            let n = match io::Read::read(&mut file, &mut buffer) {
+                Ok(0) => return Ok(Sha256(hasher.finalize().into())),
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(DataError::io(path)(e)),
+            };
+            hasher.update(&buffer[..n]);
+            self.progress.fetch_add(n as u64, Ordering::Relaxed);
+            self.on.tell()?;
+        }
+    }
+
+    /// Reads a source once, for one side, and writes the shards of that side.
+    fn pass(
+        &mut self,
+        side: Side,
+        source: &Source,
+        filters: &Filters,
+        record: &mut SourceRecord,
+    ) -> Result<(), DataError> {
+        let config = self.job.config;
+        let scratch = self.folder.join("parquet.tmp");
+        let (texts, progress) = (self.job.texts, Arc::clone(&self.progress));
+        let mut reader = SourceReader::open(config, source, texts, &progress, scratch.clone())?;
+        let mut choice =
+            Choice { config, side, groups: BTreeSet::new(), duplicates: Amount::default() };
+        let (seen, on) = (&mut self.seen, &mut self.on);
+        let next = || next_batch(&mut reader, &mut choice, seen, on);
+
+        let known = (side == Side::Train).then_some(&self.known);
+        let threshold = config.held_out.near_duplicates;
+        let process = Process { filters, known, threshold, vocabulary: self.tokenizer };
+        let stem = format!("{}.{}", side.name(), record.name);
+        let vocabulary = &self.tokenizer.record;
+        let mut writer = ShardWriter::new(
+            self.folder,
+            stem,
+            vocabulary.vocab_size,
+            vocabulary.sha256,
+            config.shard_tokens,
+        );
+        let (mut split, mut learned) = (Split::default(), Known::default());
+        let take = |processed: Result<Processed, DataError>| {
+            let mut processed = processed?;
+            learned.extend(mem::take(&mut processed.runs));
+            record.removed.merge(&processed.removed);
+            record.counted_words += processed.counted_words;
+            for (ids, n_bytes) in processed.documents() {
+                split.documents += 1;
+                split.bytes += n_bytes;
+                split.tokens += ids.len() as u64;
+                split.longer_than_a_shard += u64::from(ids.len() as u64 > config.shard_tokens);
+                writer.push(ids)?;
+            }
+            Ok(())
+        };
+        in_order(self.job.n_threads, next, |batch| process.batch(batch), take)?;
+        split.shards = writer.finish()?;
+        if scratch.exists() {
+            std::fs::remove_file(&scratch).map_err(DataError::io(&scratch))?;
+        }
+        record.removed.duplicates.n += choice.duplicates.n;
+        record.removed.duplicates.bytes += choice.duplicates.bytes;
+        let (n_read, n_replaced) = (reader.n_read, reader.n_replaced);
+        match side {
+            Side::HeldOut => {
+                (record.read, record.utf8_replaced) = (n_read, n_replaced);
+                record.held_out = split;
+                record.held_out_groups = choice.groups.into_iter().collect();
+            }
+            Side::Train => {
+                record.train = split;
+                check_read(record, n_read)?;
+            }
+        }
+        self.known.merge(learned);
+        Ok(())
+    }
+}
+
+/// Both passes must have seen the same texts, and something must be left of them.
+fn check_read(record: &SourceRecord, n_read: Amount) -> Result<(), DataError> {
+    let place = format!("source {:?}", record.name);
+    if n_read != record.read {
+        let expected = format!("{} documents, as when its files were read first", record.read.n);
+        let found = format!("{}, or others: a file was changed", n_read.n);
+        return Err(DataError::input(place, expected, found));
+    }
+    if record.train.documents == 0 {
+        let Amount { n, .. } = record.read;
+        let removed = &record.removed;
+        let found = format!(
+            "none: {n} read, {} held out, {} copies, {} of another script, {} with listed words, {} nearly held-out \
+             text, {} too short",
+            record.held_out.documents,
+            removed.duplicates.n,
+            removed.script.n,
+            removed.words.n,
+            removed.near_duplicates.n,
+            removed.min_chars.n
+        );
+        return Err(DataError::input(place, "documents to train on", found));
+    }
+    Ok(())
+}
+
+/// Which documents a pass takes.
+struct Choice<'a> {
+    config: &'a Config,
+    side: Side,
+    /// Groups that are held out.
+    groups: BTreeSet<String>,
+    duplicates: Amount,
+}
+
+impl Choice<'_> {
+    /// Whether a document is of this side and no copy.
+    fn takes(&mut self, document: &Document, seen: &mut HashSet<u128>) -> bool {
+        let config = self.config;
+        let is_held_out = match &document.group {
+            Some(group) => {
+                let listed = config.held_out.groups.iter().any(|held| held.get_ref() == group);
+                listed || is_chosen(config, b"group", group.as_bytes())
+            }
+            None => is_chosen(config, b"document", &document.hash),
+        };
+        if is_held_out != (self.side == Side::HeldOut) {
+            return false;
+        }
+        if let Some(group) = document.group.as_ref().filter(|_| is_held_out)
+            && !self.groups.contains(group)
+        {
+            self.groups.insert(group.clone());
+        }
+        let hash = document.hash.first_chunk().expect("a hash has 32 bytes");
+        let is_new = seen.insert(u128::from_le_bytes(*hash));
+        if !is_new {
+            self.duplicates.add(document.text.len());
+        }
+        is_new
+    }
+}
+
+/// Whether a document or group is held out: a function of the seed and of itself alone.
+fn is_chosen(config: &Config, kind: &[u8], key: &[u8]) -> bool {
+    let mut hasher = sha2::Sha256::new();
+    hasher.update(config.seed.to_le_bytes());
+    hasher.update(kind);
+    hasher.update(key);
+    let hash: [u8; 32] = hasher.finalize().into();
+    let bits = u64::from_le_bytes(*hash.first_chunk().expect("a hash has 32 bytes"));
+    // The 53 bits that a float holds exactly.
+    ((bits >> 11) as f64) < config.held_out.fraction * (1u64 << 53) as f64
+}
+
+/// The next documents of this side, some hundred kilobytes of them.
+fn next_batch(
+    reader: &mut SourceReader<'_>,
+    choice: &mut Choice<'_>,
+    seen: &mut HashSet<u128>,
+    on: &mut Watch<'_>,
+) -> Result<Option<Batch>, DataError> {
+    on.tell()?;
+    let mut batch = Batch::default();
+    let mut n_skipped = 0;
+    while batch.n_bytes < BATCH_BYTES {
+        let Some(document) = reader.next()? else { break };
+        if choice.takes(&document, seen) {
+            batch.push(document.text);
+        } else {
+            n_skipped += document.text.len();
+        }
+        if n_skipped > BATCH_BYTES {
+            on.tell()?;
+            n_skipped = 0;
+        }
+    }
+    Ok((batch.n_bytes > 0).then_some(batch))
+}
