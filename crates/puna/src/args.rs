@@ -8,8 +8,8 @@ use puna_core::KvType;
 use puna_engine::{EngineConfig, MAX_DRAFT};
 
 use crate::commands::{
-    bench, chat, completions, convert, data, generate, imatrix, inspect, list, perplexity, pull,
-    quantize, rm, synth, tokenize,
+    bench, chat, completions, convert, data, generate, imatrix, inspect, list, perplexity,
+    pretrain, pull, quantize, rm, synth, tokenize,
 };
 
 /// Run Llama 2 from any published form of its weights
@@ -36,6 +36,7 @@ pub(crate) enum Command {
     List(list::ListArgs),
     Rm(rm::RmArgs),
     Data(data::DataArgs),
+    Pretrain(pretrain::PretrainArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }

@@ -27,8 +27,8 @@ use clap::FromArgMatches;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    bench, chat, completions, convert, data, generate, imatrix, inspect, list, perplexity, pull,
-    quantize, rm, synth, tokenize,
+    bench, chat, completions, convert, data, generate, imatrix, inspect, list, perplexity,
+    pretrain, pull, quantize, rm, synth, tokenize,
 };
 
 fn main() -> ExitCode {
@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         Command::List(args) => list::run(args),
         Command::Rm(args) => rm::run(args),
         Command::Data(args) => data::run(args),
+        Command::Pretrain(args) => pretrain::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => completions::run(args),
     })

@@ -15,6 +15,7 @@ const COMMANDS: [&str; 15] = [
     "imatrix",
     "perplexity",
     "data",
+    "pretrain",
     "pull",
     "list",
     "rm",
@@ -24,7 +25,7 @@ const COMMANDS: [&str; 15] = [
 
 #[test]
 fn wrong_usage_exits_with_2() {
-    let cases: [(&[&str], &[&str]); 36] = [
+    let cases: [(&[&str], &[&str]); 37] = [
         (&[], &["Usage: puna"]),
         (&["generat"], &["generate"]),
         (&["generate"], &["the prompt is missing", "PROMPT"]),
@@ -63,6 +64,7 @@ fn wrong_usage_exits_with_2() {
         ),
         (&["data"], &["build", "show"]),
         (&["data", "build"], &["CONFIG.toml"]),
+        (&["pretrain"], &["CONFIG.toml"]),
         (&["completions", "tcsh"], &["bash"]),
     ];
     for (args, parts) in cases {

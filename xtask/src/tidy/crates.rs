@@ -23,6 +23,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["puna-core", "puna-tokenizer", "puna-formats", "puna-kernels", "puna-model", "puna-eval"],
     ),
     ("puna-eval", &["puna-core", "puna-tokenizer", "puna-kernels", "puna-model"]),
+    (
+        "puna-recipes",
+        &[
+            "puna-core",
+            "puna-tokenizer",
+            "puna-data",
+            "puna-formats",
+            "puna-kernels",
+            "puna-ops",
+            "puna-model",
+            "puna-train",
+            "puna-engine",
+        ],
+    ),
     ("puna-testkit", &["puna-core"]),
     ("xtask", &[]),
 ];

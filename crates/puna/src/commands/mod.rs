@@ -10,6 +10,7 @@ pub(crate) mod imatrix;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod perplexity;
+pub(crate) mod pretrain;
 pub(crate) mod pull;
 pub(crate) mod quantize;
 pub(crate) mod rm;

@@ -1,0 +1,142 @@
+//! The log of a run: a JSON object a line, and the same numbers for TensorBoard.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::tensorboard::EventFile;
+use crate::RecipeError;
+
+/// One step.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct StepRecord {
+    /// Updates made, this one included.
+    pub step: u64,
+    /// Tokens trained on so far.
+    pub tokens: u64,
+    /// Mean loss of the batch before the update, in nats a token; nothing if it is not finite.
+    pub loss: Option<f64>,
+    /// Learning rate of the update.
+    pub lr: f64,
+    /// Length of the gradient before clipping; nothing if it is not finite.
+    pub grad_norm: Option<f64>,
+    /// Speed of the step; not part of what a run computes.
+    pub tokens_per_sec: f64,
+    /// Share of the machine's peak.
+    pub peak_share: f64,
+    /// Held-out bits per byte of each source, where they were measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bits_per_byte: Vec<(String, f64)>,
+    /// Continuations of the prompts, where they were made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<String>,
+    /// What was wrong with the step, if it was left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+}
+
+/// The two files of a log.
+#[derive(Debug)]
+pub struct Log {
+    path: PathBuf,
+    lines: File,
+    events: EventFile,
+}
+
+const LOG: &str = "log.jsonl";
+
+impl Log {
+    /// Opens the log of a run that has made `step` steps; what later steps had written, before the run was cut off, is
+    /// dropped.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub fn open(folder: &Path, step: u64) -> Result<Self, RecipeError> {
+        let path = folder.join(LOG);
+        let kept: Vec<StepRecord> = match path.exists() {
+            true => Self::read(folder)?.into_iter().filter(|r| r.step <= step).collect(),
+            false => Vec::new(),
+        };
+        let io = |e| RecipeError::io(&path)(e);
+        let mut text = String::new();
+        for record in &kept {
+            text.push_str(&line(record));
+        }
+        let temporary = folder.join(".log.jsonl.tmp");
+        fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, &path)).map_err(io)?;
+        let lines = OpenOptions::new().append(true).open(&path).map_err(io)?;
+        let mut events = EventFile::create(folder)?;
+        for record in &kept {
+            events.write(record)?;
+        }
+        Ok(Self { path, lines, events })
+    }
+
+    /// All steps of a log. A last line that was cut off is left out.
+    ///
+    /// # Errors
+    /// It cannot be read, or a line is no step.
+    pub fn read(folder: &Path) -> Result<Vec<StepRecord>, RecipeError> {
+        let path = folder.join(LOG);
+        let text = fs::read_to_string(&path).map_err(RecipeError::io(&path))?;
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let lines = whole.lines().enumerate();
+        lines
+            .map(|(i, line)| {
+                serde_json::from_str(line)
+                    .map_err(|e| RecipeError::run(&path, format!("line {}", i + 1), "a step", e))
+            })
+            .collect()
+    }
+
+    /// Adds a step.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn write(&mut self, record: &StepRecord) -> Result<(), RecipeError> {
+        self.lines.write_all(line(record).as_bytes()).map_err(RecipeError::io(&self.path))?;
+        self.events.write(record)
+    }
+}
+
+fn line(record: &StepRecord) -> String {
+    let mut line = serde_json::to_string(record).expect("numbers and strings are JSON");
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(step: u64) -> StepRecord {
+        StepRecord { step, loss: Some(1.5), ..StepRecord::default() }
+    }
+
+    #[test]
+    fn steps_come_back_and_later_ones_are_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::open(folder.path(), 0).unwrap();
+        (1..=5).for_each(|step| log.write(&record(step)).unwrap());
+        drop(log);
+        // Cut off in the middle of a line.
+        let path = folder.path().join(LOG);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, &text[..text.len() - 10]).unwrap();
+        assert_eq!(Log::read(folder.path()).unwrap().len(), 4);
+        let mut log = Log::open(folder.path(), 3).unwrap();
+        log.write(&record(4)).unwrap();
+        let steps: Vec<u64> = Log::read(folder.path()).unwrap().iter().map(|r| r.step).collect();
+        assert_eq!(steps, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn lines_that_are_no_steps_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(LOG), "{\"step\": 1}\n").unwrap();
+        let message = Log::read(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("log.jsonl: line 1: expected a step"), "{message}");
+    }
+}

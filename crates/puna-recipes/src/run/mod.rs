@@ -1,0 +1,108 @@
+//! What a run leaves in its folder: a log, checkpoints, its configuration.
+
+mod checkpoint;
+mod log;
+mod memory;
+mod tensorboard;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub(crate) use checkpoint::{Chain, Checkpoint, Contents, State, hash};
+pub use log::{Log, StepRecord};
+pub(crate) use memory::TrainedWeights;
+
+use crate::RecipeError;
+
+/// Name of the configuration in a run's folder.
+const CONFIG: &str = "config.toml";
+
+/// A run's folder.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// Begins a folder with the configuration `config`. One that exists must be empty.
+    ///
+    /// # Errors
+    /// Something is there, or the system refuses.
+    pub fn create(path: &Path, config: &str) -> Result<Self, RecipeError> {
+        let io = RecipeError::io(path);
+        if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
+            let found = "a folder with files; `--resume` goes on with a run";
+            return Err(RecipeError::run(path, "run", "a new or empty folder", found));
+        }
+        fs::create_dir_all(path.join("checkpoints")).map_err(io)?;
+        let file = path.join(CONFIG);
+        fs::write(&file, config).map_err(RecipeError::io(&file))?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// Opens the folder of a run.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn open(path: &Path) -> Result<Self, RecipeError> {
+        let file = path.join(CONFIG);
+        if !file.is_file() {
+            return Err(RecipeError::run(path, "run", "a folder with config.toml", "none"));
+        }
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// The configuration that the run began with.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn config(&self) -> Result<String, RecipeError> {
+        let file = self.path.join(CONFIG);
+        fs::read_to_string(&file).map_err(RecipeError::io(&file))
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder of a step's checkpoint.
+    #[must_use]
+    pub fn checkpoint(&self, step: u64) -> PathBuf {
+        self.path.join("checkpoints").join(format!("step-{step:08}"))
+    }
+
+    /// Steps that have a checkpoint, ascending.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn checkpoints(&self) -> Result<Vec<u64>, RecipeError> {
+        let folder = self.path.join("checkpoints");
+        let mut steps = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(RecipeError::io(&folder))? {
+            let name = entry.map_err(RecipeError::io(&folder))?.file_name();
+            let step = name.to_str().and_then(|name| name.strip_prefix("step-"));
+            steps.extend(step.and_then(|digits| digits.parse::<u64>().ok()));
+        }
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// Removes all checkpoints but the last `keep` and those of `kept`.
+    ///
+    /// # Errors
+    /// One cannot be removed.
+    pub fn prune(&self, keep: u64, kept: Option<u64>) -> Result<(), RecipeError> {
+        let steps = self.checkpoints()?;
+        let n_old = steps.len().saturating_sub(keep as usize);
+        for &step in steps[..n_old].iter().filter(|step| Some(**step) != kept) {
+            let folder = self.checkpoint(step);
+            // Under a name that is no checkpoint's, so that half of one is never taken for one.
+            let doomed = folder.with_file_name(format!(".old-{step:08}"));
+            fs::rename(&folder, &doomed).map_err(RecipeError::io(&folder))?;
+            fs::remove_dir_all(&doomed).map_err(RecipeError::io(&doomed))?;
+        }
+        Ok(())
+    }
+}
