@@ -331,7 +331,7 @@ def data():
 
     def manifest(name, top={}, **source):
         source = {"name": "a", "origin": "o", "licence": "l", "weight": 1, "utf8_replaced": 0, "counted_words": 0,
-            "files": [{"file": "a.txt", "sha256": "b" * 64}], "read": amount, "removed": {r: amount for r in reasons},
+            "files": [{"file": "a.txt", "sha256": "b" * 64}], "lists": [], "read": amount, "removed": {r: amount for r in reasons},
             "train": split(64, 3), "held_out": split(), "held_out_groups": ["Book"]} | source
         vocabulary = {"file": "tokenizer.model", "sha256": "c" * 64, "vocab_size": 512, "bos_id": 1, "eos_id": 2}
         whole = {"version": 1, "config": {"file": "config.toml", "sha256": "d" * 64}, "tokenizer": vocabulary,

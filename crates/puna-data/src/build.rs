@@ -2,7 +2,7 @@
 //! with it. Nothing of a text is kept but the documents at hand and two tables of hashes: 16 bytes of each document's,
 //! and 8 bytes for each run of words of held-out text; a table takes up to twice what is in it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::mem;
@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sha2::Digest;
 
 use crate::DataError;
+use crate::choice::Choice;
 use crate::config::{Config, Source, resolve};
 use crate::document::{Batch, Process, Processed, Side};
 use crate::filter::Filters;
@@ -21,7 +22,7 @@ use crate::near::Known;
 use crate::ordered::in_order;
 use crate::read::check_file;
 use crate::shard::{ShardWriter, write_file};
-use crate::source::{Document, SourceReader};
+use crate::source::SourceReader;
 use crate::vocabulary::TokenizerFile;
 
 /// Bytes of text that are handed to a thread at once, give or take a document.
@@ -122,7 +123,7 @@ struct Builder<'a, 'b> {
     job: &'a Job<'a>,
     folder: &'a Path,
     tokenizer: &'a TokenizerFile,
-    /// The first half of the hash of every document that was not a copy.
+    /// See [`Choice`].
     seen: HashSet<u128>,
     known: Known,
     on: Watch<'b>,
@@ -145,18 +146,29 @@ impl Watch<'_> {
 impl Builder<'_, '_> {
     /// Hashes the files of a source.
     fn begin(&mut self, source: &Source) -> Result<SourceRecord, DataError> {
-        let mut files = Vec::new();
-        for path in source.paths.get_ref() {
+        let config = self.job.config;
+        let mut named = |path: &Path| {
             let sha256 = self.hash(&resolve(self.job.texts, path))?;
             // With the same separators on every system.
-            files.push(Named { file: path.display().to_string().replace('\\', "/"), sha256 });
-        }
+            Ok::<_, DataError>(Named {
+                file: path.display().to_string().replace('\\', "/"),
+                sha256,
+            })
+        };
+        let files = source.paths.get_ref().iter().map(|path| named(path));
+        let files = files.collect::<Result<_, _>>()?;
+        let filter = source.filter.as_ref().unwrap_or(&config.filter);
+        let words = filter.words.as_ref().map(|words| &words.list);
+        let groups = source.groups.as_ref().map(|groups| &groups.get_ref().list);
+        let lists = words.into_iter().chain(groups).map(|path| named(path));
+        let lists = lists.collect::<Result<_, _>>()?;
         Ok(SourceRecord {
             name: source.name.get_ref().clone(),
             origin: source.origin.clone(),
             licence: source.licence.clone(),
             weight: source.weight,
             files,
+            lists,
             read: Amount::default(),
             utf8_replaced: 0,
             removed: Default::default(),
@@ -195,45 +207,30 @@ impl Builder<'_, '_> {
         let scratch = self.folder.join("parquet.tmp");
         let (texts, progress) = (self.job.texts, Arc::clone(&self.progress));
         let mut reader = SourceReader::open(config, source, texts, &progress, scratch.clone())?;
-        let mut choice =
-            Choice { config, side, groups: BTreeSet::new(), duplicates: Amount::default() };
-        let (seen, on) = (&mut self.seen, &mut self.on);
-        let next = || next_batch(&mut reader, &mut choice, seen, on);
+        let mut choice = Choice::new(config, side, &mut self.seen);
+        let on = &mut self.on;
+        let next = || next_batch(&mut reader, &mut choice, on);
 
         let known = (side == Side::Train).then_some(&self.known);
         let threshold = config.held_out.near_duplicates;
         let process = Process { filters, known, threshold, vocabulary: self.tokenizer };
         let stem = format!("{}.{}", side.name(), record.name);
         let vocabulary = &self.tokenizer.record;
-        let mut writer = ShardWriter::new(
-            self.folder,
-            stem,
-            vocabulary.vocab_size,
-            vocabulary.sha256,
-            config.shard_tokens,
-        );
-        let (mut split, mut learned) = (Split::default(), Known::default());
+        let mut writer = ShardWriter::new(self.folder, stem, vocabulary, config.shard_tokens);
+        let mut learned = Known::default();
         let take = |processed: Result<Processed, DataError>| {
             let mut processed = processed?;
             learned.extend(mem::take(&mut processed.runs));
             record.removed.merge(&processed.removed);
             record.counted_words += processed.counted_words;
-            for (ids, n_bytes) in processed.documents() {
-                split.documents += 1;
-                split.bytes += n_bytes;
-                split.tokens += ids.len() as u64;
-                split.longer_than_a_shard += u64::from(ids.len() as u64 > config.shard_tokens);
-                writer.push(ids)?;
-            }
-            Ok(())
+            processed.documents().try_for_each(|(ids, n_bytes)| writer.push(ids, n_bytes))
         };
         in_order(self.job.n_threads, next, |batch| process.batch(batch), take)?;
-        split.shards = writer.finish()?;
+        let split = writer.finish()?;
         if scratch.exists() {
             std::fs::remove_file(&scratch).map_err(DataError::io(&scratch))?;
         }
-        record.removed.duplicates.n += choice.duplicates.n;
-        record.removed.duplicates.bytes += choice.duplicates.bytes;
+        record.removed.duplicates.merge(choice.duplicates);
         let (n_read, n_replaced) = (reader.n_read, reader.n_replaced);
         match side {
             Side::HeldOut => {
@@ -277,60 +274,10 @@ fn check_read(record: &SourceRecord, n_read: Amount) -> Result<(), DataError> {
     Ok(())
 }
 
-/// Which documents a pass takes.
-struct Choice<'a> {
-    config: &'a Config,
-    side: Side,
-    /// Groups that are held out.
-    groups: BTreeSet<String>,
-    duplicates: Amount,
-}
-
-impl Choice<'_> {
-    /// Whether a document is of this side and no copy.
-    fn takes(&mut self, document: &Document, seen: &mut HashSet<u128>) -> bool {
-        let config = self.config;
-        let is_held_out = match &document.group {
-            Some(group) => {
-                let listed = config.held_out.groups.iter().any(|held| held.get_ref() == group);
-                listed || is_chosen(config, b"group", group.as_bytes())
-            }
-            None => is_chosen(config, b"document", &document.hash),
-        };
-        if is_held_out != (self.side == Side::HeldOut) {
-            return false;
-        }
-        if let Some(group) = document.group.as_ref().filter(|_| is_held_out)
-            && !self.groups.contains(group)
-        {
-            self.groups.insert(group.clone());
-        }
-        let hash = document.hash.first_chunk().expect("a hash has 32 bytes");
-        let is_new = seen.insert(u128::from_le_bytes(*hash));
-        if !is_new {
-            self.duplicates.add(document.text.len());
-        }
-        is_new
-    }
-}
-
-/// Whether a document or group is held out: a function of the seed and of itself alone.
-fn is_chosen(config: &Config, kind: &[u8], key: &[u8]) -> bool {
-    let mut hasher = sha2::Sha256::new();
-    hasher.update(config.seed.to_le_bytes());
-    hasher.update(kind);
-    hasher.update(key);
-    let hash: [u8; 32] = hasher.finalize().into();
-    let bits = u64::from_le_bytes(*hash.first_chunk().expect("a hash has 32 bytes"));
-    // The 53 bits that a float holds exactly.
-    ((bits >> 11) as f64) < config.held_out.fraction * (1u64 << 53) as f64
-}
-
 /// The next documents of this side, some hundred kilobytes of them.
 fn next_batch(
     reader: &mut SourceReader<'_>,
     choice: &mut Choice<'_>,
-    seen: &mut HashSet<u128>,
     on: &mut Watch<'_>,
 ) -> Result<Option<Batch>, DataError> {
     on.tell()?;
@@ -338,7 +285,7 @@ fn next_batch(
     let mut n_skipped = 0;
     while batch.n_bytes < BATCH_BYTES {
         let Some(document) = reader.next()? else { break };
-        if choice.takes(&document, seen) {
+        if choice.takes(&document) {
             batch.push(document.text);
         } else {
             n_skipped += document.text.len();

@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod choice;
 pub mod config;
 mod corpus;
 mod document;

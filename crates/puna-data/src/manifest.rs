@@ -80,6 +80,8 @@ pub struct SourceRecord {
     pub weight: u64,
     /// Its files as the configuration names them, with their contents' hashes.
     pub files: Vec<Named>,
+    /// Its lists of words and of groups, in the same way.
+    pub lists: Vec<Named>,
     /// All documents that are not empty, before anything was left out.
     pub read: Amount,
     /// Stretches of bytes that were no UTF-8, each now U+FFFD.
@@ -113,7 +115,7 @@ impl Amount {
         self.bytes += n_bytes as u64;
     }
 
-    fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         self.n += other.n;
         self.bytes += other.bytes;
     }

@@ -21,7 +21,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::DataError;
-use crate::manifest::{Sha256, Shard};
+use crate::manifest::{Sha256, Shard, Split, Vocabulary};
 
 const MAGIC: &[u8; 8] = b"PUNADATA";
 const VERSION: u32 = 1;
@@ -161,26 +161,35 @@ pub(crate) struct ShardWriter {
     header: ShardHeader,
     shard_tokens: u64,
     bytes: Vec<u8>,
-    shards: Vec<Shard>,
+    split: Split,
 }
 
 impl ShardWriter {
     pub(crate) fn new(
         folder: &Path,
         stem: String,
-        vocab_size: u32,
-        tokenizer: Sha256,
+        vocabulary: &Vocabulary,
         shard_tokens: u64,
     ) -> Self {
-        let header = ShardHeader { vocab_size, first: 0, n_tokens: 0, n_documents: 0, tokenizer };
+        let header = ShardHeader {
+            vocab_size: vocabulary.vocab_size,
+            first: 0,
+            n_tokens: 0,
+            n_documents: 0,
+            tokenizer: vocabulary.sha256,
+        };
         let bytes = vec![0; HEADER_BYTES];
         let folder = folder.to_path_buf();
-        Self { folder, stem, header, shard_tokens, bytes, shards: Vec::new() }
+        Self { folder, stem, header, shard_tokens, bytes, split: Split::default() }
     }
 
-    /// Appends the ids of a document.
-    pub(crate) fn push(&mut self, ids: &[u32]) -> Result<(), DataError> {
+    /// Appends the ids of a document of `n_bytes` bytes of text.
+    pub(crate) fn push(&mut self, ids: &[u32], n_bytes: u64) -> Result<(), DataError> {
         self.header.n_documents += 1;
+        self.split.documents += 1;
+        self.split.bytes += n_bytes;
+        self.split.tokens += ids.len() as u64;
+        self.split.longer_than_a_shard += u64::from(ids.len() as u64 > self.shard_tokens);
         let mut ids = ids;
         while !ids.is_empty() {
             let room = (self.shard_tokens - self.header.n_tokens) as usize;
@@ -199,19 +208,19 @@ impl ShardWriter {
     }
 
     /// Writes the last shard.
-    pub(crate) fn finish(mut self) -> Result<Vec<Shard>, DataError> {
+    pub(crate) fn finish(mut self) -> Result<Split, DataError> {
         if self.header.n_tokens > 0 {
             self.write()?;
         }
-        Ok(self.shards)
+        Ok(self.split)
     }
 
     fn write(&mut self) -> Result<(), DataError> {
-        let file = format!("{}.{:05}.bin", self.stem, self.shards.len());
+        let file = format!("{}.{:05}.bin", self.stem, self.split.shards.len());
         self.bytes[..HEADER_BYTES].copy_from_slice(&self.header.to_bytes());
         write_file(&self.folder.join(&file), &self.bytes)?;
         let n_tokens = self.header.n_tokens;
-        self.shards.push(Shard { file, tokens: n_tokens, sha256: Sha256::of(&self.bytes) });
+        self.split.shards.push(Shard { file, tokens: n_tokens, sha256: Sha256::of(&self.bytes) });
         self.bytes.truncate(HEADER_BYTES);
         self.header.first += n_tokens;
         self.header.n_tokens = 0;
@@ -234,15 +243,19 @@ mod tests {
     fn ids_of_both_widths_come_back() {
         for vocab_size in [512, 1 << 16, 100_000] {
             let folder = tempfile::tempdir().unwrap();
-            let tokenizer = Sha256::of(b"tokenizer");
-            let mut writer =
-                ShardWriter::new(folder.path(), "train.a".to_owned(), vocab_size, tokenizer, 5);
+            let sha256 = Sha256::of(b"tokenizer");
+            let file = "tokenizer.model".to_owned();
+            let vocabulary = Vocabulary { file, sha256, vocab_size, bos_id: 1, eos_id: 2 };
+            let mut writer = ShardWriter::new(folder.path(), "train.a".to_owned(), &vocabulary, 5);
             let last = vocab_size - 1;
             let documents: [&[u32]; 3] = [&[1, last, 2], &[1, 3, 4, 5, 6, 7, 8, 2], &[1, 2]];
             for ids in documents {
-                writer.push(ids).unwrap();
+                writer.push(ids, 7).unwrap();
             }
-            let shards = writer.finish().unwrap();
+            let split = writer.finish().unwrap();
+            assert_eq!((split.documents, split.bytes, split.tokens), (3, 21, 13));
+            assert_eq!(split.longer_than_a_shard, 1);
+            let shards = split.shards;
             assert_eq!(shards.iter().map(|shard| shard.tokens).collect::<Vec<_>>(), [5, 5, 3]);
             let (mut ids, mut n_documents) = (Vec::new(), Vec::new());
             for (i, shard) in shards.iter().enumerate() {

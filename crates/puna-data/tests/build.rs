@@ -177,6 +177,7 @@ fn a_group_is_on_one_side_in_every_form() {
     for (path, keys) in cases {
         let manifest = desk.build(&format!("out-{path}"), &config(top, path, keys)).unwrap();
         let source = &manifest.sources[0];
+        assert_eq!(source.lists.len(), usize::from(path == "a.txt"), "the table is recorded");
         let groups = &source.held_out_groups;
         assert!(groups.len() > 1 && groups.len() < 15, "{groups:?}");
         assert!(groups.contains(&"Book 7".to_owned()), "{groups:?}");
