@@ -40,6 +40,7 @@ pub(crate) fn peers() -> Result<()> {
     execute(
         Command::new(&python).arg(scripts.join("convert_peers.py")).arg(&program).args(weights),
     )?;
+    execute(Command::new(&python).arg(scripts.join("training_peers.py")).arg(&program))?;
     execute(Command::new(&python).arg(scripts.join("perplexity_peers.py")).arg(&program))
 }
 
@@ -56,6 +57,11 @@ pub(crate) fn bench() -> Result<()> {
                 .arg(data.join("text").join("novels_eltec.txt.zst")),
         )?,
         None => eprintln!("bench/tokenizer.py skipped: shared data not present"),
+    }
+    if let Some(data) = shared_data() {
+        let text = data.join("text").join("fairytales.txt.zst");
+        let script = Path::new("bench").join("tokenizer_train.py");
+        execute(Command::new(&python).arg(script).arg(text).args(["--vocab", "8000"]))?;
     }
     execute(Command::new(&python).arg("bench/quantize.py"))?;
     execute(Command::new(&python).args([

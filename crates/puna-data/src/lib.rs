@@ -44,5 +44,6 @@ pub use manifest::{
     Amount, MANIFEST, Manifest, Named, Removed, Sha256, Shard, SourceRecord, Split, Vocabulary,
     is_own_name,
 };
+pub use read::unpacked;
 pub use shard::ShardHeader;
 pub use stream::{HeldOutWindow, HeldOutWindows, Place, Sequence, Training};

@@ -62,4 +62,34 @@ pub enum TokenizerError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A training text without a character.
+    #[error("training text: expected at least one line that is not empty, found none")]
+    NoText,
+    /// More pieces were asked for than the text has pairs to merge.
+    #[error("vocabulary: expected {asked} pieces, but the text gives no more than {most}")]
+    VocabTooLarge {
+        /// The size asked for.
+        asked: usize,
+        /// The largest possible.
+        most: usize,
+    },
+    /// Fewer pieces were asked for than cannot be left out.
+    #[error(
+        "vocabulary: expected {asked} pieces, but {least} are needed before the first merge, {n_chars} of them for \
+         single characters"
+    )]
+    VocabTooSmall {
+        /// The size asked for.
+        asked: usize,
+        /// The smallest possible.
+        least: usize,
+        /// The characters that the coverage asks for.
+        n_chars: usize,
+    },
+    /// More text in different words than a training can hold.
+    #[error("training text: its different words have more than {limit} characters together")]
+    TextTooLarge {
+        /// The most that can be held.
+        limit: usize,
+    },
 }

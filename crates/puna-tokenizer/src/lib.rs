@@ -27,6 +27,7 @@ mod oracle_tests;
 mod protobuf;
 mod sentencepiece;
 mod tokenizer;
+pub mod train;
 mod trie;
 mod vocab;
 mod words;

@@ -5,6 +5,7 @@
 
 use crate::protobuf::{Field, Fields, Value, put_field};
 use crate::tokenizer::Prefix;
+use crate::train::{MAX_PIECE_CHARS, TrainConfig};
 use crate::vocab::{Piece, PieceKind, Settings};
 use crate::{Tokenizer, TokenizerError};
 
@@ -21,7 +22,12 @@ const PIECE_SCORE: u64 = 2;
 const PIECE_TYPE: u64 = 3;
 const TRAINER_MODEL_TYPE: u64 = 3;
 const TRAINER_VOCAB_SIZE: u64 = 4;
+const TRAINER_COVERAGE: u64 = 10;
+const TRAINER_MAX_PIECE_CHARS: u64 = 20;
 const TRAINER_SUFFIX_SPACE: u64 = 24;
+const TRAINER_SPLIT_DIGITS: u64 = 25;
+const TRAINER_SPACE_PIECES: u64 = 26;
+const TRAINER_USER_DEFINED: u64 = 31;
 const TRAINER_BYTE_FALLBACK: u64 = 35;
 const TRAINER_UNK_ID: u64 = 40;
 const TRAINER_BOS_ID: u64 = 41;
@@ -176,8 +182,11 @@ fn refuse_charsmap(field: &Field<'_>, what: &'static str) -> Result<(), Tokenize
     Ok(())
 }
 
-/// The tokenizer as a `tokenizer.model`.
-pub(crate) fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>, TokenizerError> {
+/// The tokenizer as a `tokenizer.model`; with the settings of the training that made it.
+pub(crate) fn write(
+    tokenizer: &Tokenizer,
+    training: Option<&TrainConfig>,
+) -> Result<Vec<u8>, TokenizerError> {
     if tokenizer.prefix != Prefix::BySettings {
         let found = "Hugging Face's Metaspace".to_owned();
         return Err(unsupported(
@@ -195,7 +204,11 @@ pub(crate) fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>, TokenizerError> {
         put_field(&mut message, PIECE_TYPE, Value::Varint(piece.kind as u64));
         put_field(&mut out, MODEL_PIECES, Value::Bytes(&message));
     }
-    put_field(&mut out, MODEL_TRAINER, Value::Bytes(&trainer_message(tokenizer)));
+    let mut trainer = trainer_message(tokenizer);
+    if let Some(config) = training {
+        put_training(&mut trainer, config);
+    }
+    put_field(&mut out, MODEL_TRAINER, Value::Bytes(&trainer));
     put_field(&mut out, MODEL_NORMALIZER, Value::Bytes(&normalizer_message(tokenizer.settings())));
     Ok(out)
 }
@@ -221,6 +234,18 @@ fn trainer_message(tokenizer: &Tokenizer) -> Vec<u8> {
         }
     }
     out
+}
+
+/// The settings that a trainer goes by, so that another one can go by them too. Left out are those that have
+/// SentencePiece's default.
+fn put_training(out: &mut Vec<u8>, config: &TrainConfig) {
+    put_field(out, TRAINER_COVERAGE, Value::Fixed32(config.character_coverage.to_bits()));
+    put_field(out, TRAINER_MAX_PIECE_CHARS, Value::Varint(MAX_PIECE_CHARS.into()));
+    put_field(out, TRAINER_SPLIT_DIGITS, Value::Varint(1));
+    put_field(out, TRAINER_SPACE_PIECES, Value::Varint(1));
+    for text in &config.user_defined {
+        put_field(out, TRAINER_USER_DEFINED, Value::Bytes(text.as_bytes()));
+    }
 }
 
 fn normalizer_message(settings: &Settings) -> Vec<u8> {

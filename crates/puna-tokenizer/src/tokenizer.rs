@@ -122,7 +122,7 @@ impl Tokenizer {
     /// # Errors
     /// A `tokenizer.json` may hold merges or a space rule that a `tokenizer.model` cannot express.
     pub fn to_sentencepiece(&self) -> Result<Vec<u8>, TokenizerError> {
-        sentencepiece::write(self)
+        sentencepiece::write(self, None)
     }
 
     /// Whether SentencePiece's rule, the best-scored piece first, gives this tokenizer's ids, as a `tokenizer.model` or

@@ -9,7 +9,7 @@ use puna_engine::{EngineConfig, MAX_DRAFT};
 
 use crate::commands::{
     bench, chat, completions, convert, data, generate, imatrix, inspect, list, perplexity,
-    pretrain, pull, quantize, rm, synth, tokenize,
+    pretrain, pull, quantize, rm, synth, tokenize, tokenizer,
 };
 
 /// Run Llama 2 from any published form of its weights
@@ -27,6 +27,7 @@ pub(crate) enum Command {
     Chat(chat::ChatArgs),
     Inspect(inspect::InspectArgs),
     Tokenize(tokenize::TokenizeArgs),
+    Tokenizer(tokenizer::TokenizerArgs),
     Convert(convert::ConvertArgs),
     Synth(synth::SynthArgs),
     Quantize(quantize::QuantizeArgs),
@@ -46,7 +47,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Text", &["generate", "chat"]),
     ("Models", &["inspect", "tokenize", "convert", "quantize", "synth"]),
     ("Quality", &["imatrix", "perplexity"]),
-    ("Training", &["data"]),
+    ("Training", &["tokenizer", "data"]),
     ("Store", &["pull", "list", "rm"]),
     ("Machine and shell", &["bench", "completions"]),
 ];
@@ -66,7 +67,10 @@ pub(crate) fn command() -> clap::Command {
     help.push_str("\nOptions:\n{options}\n\n");
     help.push_str("MODEL is a file, a folder or a name. `puna COMMAND --help` tells more.\n");
     help.push_str("Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.\n");
-    command.help_template(help).mut_subcommands(|sub| sub.mut_args(take_negative_numbers))
+    command.help_template(help).mut_subcommands(|sub| {
+        sub.mut_args(take_negative_numbers)
+            .mut_subcommands(|sub| sub.mut_args(take_negative_numbers))
+    })
 }
 
 /// `--seed -1` is a wrong seed, not an unknown option `-1`.

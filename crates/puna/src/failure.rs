@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use puna_eval::EvalError;
 use puna_formats::FormatError;
 use puna_hub::HubError;
+use puna_tokenizer::TokenizerError;
 
 /// The user asked for something that cannot be meant; ends the program with 2.
 #[derive(Debug)]
@@ -54,7 +55,10 @@ fn is_usage(error: &anyhow::Error) -> bool {
     });
     let asked_wrong =
         matches!(measuring, Some(EvalError::Stride { .. } | EvalError::Context { .. }));
-    asked_wrong || error.is::<Usage>()
+    let size_wrong = error.downcast_ref().is_some_and(|error| {
+        matches!(error, TokenizerError::VocabTooLarge { .. } | TokenizerError::VocabTooSmall { .. })
+    });
+    asked_wrong || size_wrong || error.is::<Usage>()
 }
 
 /// Tells the user what went wrong with one step of a conversation that goes on, unless nobody listens any more.

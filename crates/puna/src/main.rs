@@ -28,7 +28,7 @@ use clap::FromArgMatches;
 use crate::args::{Cli, Command};
 use crate::commands::{
     bench, chat, completions, convert, data, generate, imatrix, inspect, list, perplexity,
-    pretrain, pull, quantize, rm, synth, tokenize,
+    pretrain, pull, quantize, rm, synth, tokenize, tokenizer,
 };
 
 fn main() -> ExitCode {
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Tokenize(args) => tokenize::run(args),
+        Command::Tokenizer(args) => tokenizer::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Quantize(args) => quantize::run(args),

@@ -4,11 +4,12 @@ mod common;
 
 use common::run;
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 17] = [
     "generate",
     "chat",
     "inspect",
     "tokenize",
+    "tokenizer",
     "convert",
     "quantize",
     "synth",
@@ -23,9 +24,11 @@ const COMMANDS: [&str; 15] = [
     "completions",
 ];
 
+const TRAIN: &[&str] = &["tokenizer", "train", "--input", "Cargo.toml", "--out", "x.model"];
+
 #[test]
 fn wrong_usage_exits_with_2() {
-    let cases: [(&[&str], &[&str]); 37] = [
+    let cases: [(&[&str], &[&str]); 42] = [
         (&[], &["Usage: puna"]),
         (&["generat"], &["generate"]),
         (&["generate"], &["the prompt is missing", "PROMPT"]),
@@ -55,6 +58,11 @@ fn wrong_usage_exits_with_2() {
         (&["tokenize", "--encode", "x"], &["--model"]),
         (&["tokenize", "--model", "stories260K", "--decode", "512"], &["0 to 511", "\"512\""]),
         (&["tokenize", "--model", "stories260K", "--encode", "x", "--file", "y"], &["--file"]),
+        (&["tokenizer"], &["Usage: puna tokenizer", "train"]),
+        (&["tokenizer", "train", "--vocab", "300", "--out", "x"], &["--input"]),
+        (&[TRAIN, &["--vocab", "0"]].concat(), &["--vocab", "1 to"]),
+        (&[TRAIN, &["--vocab", "-1"]].concat(), &["--vocab", "a whole number"]),
+        (&[TRAIN, &["--vocab", "300", "--character-coverage", "2"]].concat(), &["0.5 to 1"]),
         (&["synth", "--shape", "8b", "--type", "f16", "x"], &["tinyllama-1.1b"]),
         (&["perplexity", "stories260K"], &["--file"]),
         (&["perplexity", "stories260K", "--file", "Cargo.toml", "--ctx", "3"], &["at least 4"]),
@@ -91,7 +99,7 @@ fn completions_name_every_command() {
 /// `PUNA_UPDATE=1 cargo test -p puna --test usage`.
 #[test]
 fn help_is_as_recorded() {
-    for command in ["", "data build", "data show"].into_iter().chain(COMMANDS) {
+    for command in ["", "data build", "data show", "tokenizer train"].into_iter().chain(COMMANDS) {
         let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let run = run(&args);
         run.expect(0, &[]);

@@ -155,8 +155,14 @@ pub(crate) fn read_small(path: &Path, limit: u64) -> Result<String, DataError> {
     std::fs::read_to_string(path).map_err(DataError::io(path))
 }
 
-/// The bytes of a file, unpacked.
-fn unpacked(path: &Path, progress: &Arc<AtomicU64>) -> Result<Box<dyn BufRead + Send>, DataError> {
+/// The bytes of a file, unpacked if its name ends in `.gz` or `.zst`. Bytes read from the disk are added to `progress`.
+///
+/// # Errors
+/// The file cannot be read, is no regular one, or is empty.
+pub fn unpacked(
+    path: &Path,
+    progress: &Arc<AtomicU64>,
+) -> Result<Box<dyn BufRead + Send>, DataError> {
     check_file(path)?;
     let file = File::open(path).map_err(DataError::io(path))?;
     let file = BufReader::with_capacity(BUFFER_BYTES, Counted { file, n: Arc::clone(progress) });

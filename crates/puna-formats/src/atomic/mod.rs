@@ -53,6 +53,16 @@ impl Existing {
     pub fn check_writable(self, target: &Path) -> Result<(), FormatError> {
         AtomicFile::create(target, self).map(drop)
     }
+
+    /// Writes a file, whole or not at all.
+    ///
+    /// # Errors
+    /// As [`Existing::check_writable`]; the disk is full.
+    pub fn write(self, target: &Path, bytes: &[u8]) -> Result<(), FormatError> {
+        let mut file = AtomicFile::create(target, self)?;
+        file.write(bytes)?;
+        file.commit()
+    }
 }
 
 /// Fails for `..`, `/` and the like, which name a place but nothing that can be put there.

@@ -16,3 +16,4 @@ pub(crate) mod quantize;
 pub(crate) mod rm;
 pub(crate) mod synth;
 pub(crate) mod tokenize;
+pub(crate) mod tokenizer;
