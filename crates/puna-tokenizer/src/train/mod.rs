@@ -6,7 +6,10 @@
 //! numbered as `sentencepiece` numbers them: unknown, BOS, EOS, user-defined, bytes, merges best first, characters by
 //! frequency.
 //!
-//! What is learned depends on the text's lines alone, not on how they come or on the number of threads.
+//! What is learned depends on the text's lines alone, not on how they come or on the number of threads. It is what
+//! `sentencepiece` 0.2.3 learns, but for four things. There, what reads like `<s>` or `<0x41>` in the text is left out; a
+//! line with U+2585 is left out; scripts are those of an older Unicode; and pairs that no longer occur are merged too
+//! when all others have been, where we say that the text gives no more pieces.
 
 mod merges;
 mod words;

@@ -12,10 +12,8 @@ use anyhow::{Context, anyhow, bail};
 use clap::ValueEnum;
 use indicatif::ProgressBar;
 
-/// Bytes read at a time.
+/// Bytes read at a time. A line that is longer is cut, so that a file without line ends is not held whole.
 const BLOCK_BYTES: usize = 4 << 20;
-/// A line is cut in two above this, so that a file without line ends is not held whole.
-const MAX_LINE_BYTES: usize = BLOCK_BYTES;
 
 /// `--invalid-utf8`.
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -85,17 +83,17 @@ impl<'a> Blocks<'a> {
     }
 
     fn text(&self, block: Vec<u8>, offset: u64) -> anyhow::Result<String> {
-        let (bytes, error) = match String::from_utf8(block) {
+        let (valid, bytes) = match String::from_utf8(block) {
             Ok(text) => return Ok(text),
-            Err(error) => (error.as_bytes().to_vec(), error.utf8_error()),
+            Err(error) => (error.utf8_error().valid_up_to(), error.into_bytes()),
         };
         if self.invalid == InvalidUtf8::Fail {
             let path = self.current.as_ref().map_or(Path::new(""), |source| source.path);
-            let at = offset + error.valid_up_to() as u64;
+            let at = offset + valid as u64;
             return Err(anyhow!(
                 "{}: at byte {at} of the text: expected UTF-8, found 0x{:02X}; --invalid-utf8 replace reads on",
                 path.display(),
-                bytes[error.valid_up_to()]
+                bytes[valid]
             ));
         }
         let mut text = String::with_capacity(bytes.len());
@@ -132,7 +130,7 @@ impl Source<'_> {
                 (before, before)
             } else if let Some(line_end) = new.iter().rposition(|&byte| byte == b'\n') {
                 (before + line_end + 1, before + line_end + 1)
-            } else if self.rest.len() >= MAX_LINE_BYTES {
+            } else if self.rest.len() >= BLOCK_BYTES {
                 cut(&self.rest)
             } else {
                 continue;
