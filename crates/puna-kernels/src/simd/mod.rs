@@ -77,7 +77,7 @@ pub trait Simd: Copy + Send + Sync {
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a / b`
     fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
-    /// `a · b + c`, rounded once; twice on [`Scalar`](crate::isa::Scalar).
+    /// `a · b + c`, rounded once; twice on [scalar](crate::Isa::Scalar).
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
     /// The greater of `a`, which must not be a NaN, and `b`; a NaN in `b` stays.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
