@@ -211,13 +211,20 @@ impl Builder<'_, '_> {
         let on = &mut self.on;
         let next = || next_batch(&mut reader, &mut choice, on);
 
-        let known = (side == Side::Train).then_some(&self.known);
+        // What is held out is learned first, and then looked at by many threads.
+        let mut learned = Known::default();
+        let known = match side {
+            Side::HeldOut => {
+                mem::swap(&mut learned, &mut self.known);
+                None
+            }
+            Side::Train => Some(&self.known),
+        };
         let threshold = config.held_out.near_duplicates;
         let process = Process { filters, known, threshold, vocabulary: self.tokenizer };
         let stem = format!("{}.{}", side.name(), record.name);
         let vocabulary = &self.tokenizer.record;
         let mut writer = ShardWriter::new(self.folder, stem, vocabulary, config.shard_tokens);
-        let mut learned = Known::default();
         let take = |processed: Result<Processed, DataError>| {
             let mut processed = processed?;
             learned.extend(mem::take(&mut processed.runs));
@@ -236,6 +243,7 @@ impl Builder<'_, '_> {
             Side::HeldOut => {
                 (record.read, record.utf8_replaced) = (n_read, n_replaced);
                 record.held_out = split;
+                self.known = learned;
                 record.held_out_groups = choice.groups.into_iter().collect();
             }
             Side::Train => {
@@ -243,7 +251,6 @@ impl Builder<'_, '_> {
                 check_read(record, n_read)?;
             }
         }
-        self.known.merge(learned);
         Ok(())
     }
 }

@@ -32,10 +32,6 @@ impl Known {
         self.0.extend(runs);
     }
 
-    pub(crate) fn merge(&mut self, other: Self) {
-        self.0.extend(other.0);
-    }
-
     /// Share of the runs of `passage` that are known.
     fn containment(&self, passage: &str) -> f64 {
         let runs = runs(passage);

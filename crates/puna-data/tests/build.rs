@@ -115,6 +115,24 @@ fn any_number_of_threads_gives_the_same_bytes() {
 }
 
 #[test]
+fn a_copy_is_left_out_wherever_it_stands() {
+    let desk = Desk::new();
+    let documents = stories(60, 8);
+    let object = |i: usize, book: &str| json!({ "text": documents[i], "book": book }).to_string();
+    // Each document in a book of its own; then ten of them again in a book that is held out, and all once more.
+    let own = (0..60).map(|i| object(i, &format!("Book {i}")));
+    let again = (0..10).map(|i| object(i, "Held")).chain((0..60).map(|i| object(i, "Other")));
+    desk.write("a.jsonl", own.chain(again).collect::<Vec<_>>().join("\n"));
+    let top = "[held_out]\nfraction = 0\ngroups = [\"Held\"]";
+    let manifest = desk.build("out", &config(top, "a.jsonl", "group_field = \"book\"")).unwrap();
+    assert_eq!(manifest.sources[0].read.n, 130);
+    assert_eq!(manifest.sources[0].removed.duplicates.n, 70);
+    let corpus = desk.open("out");
+    assert_eq!(decoded(&corpus, "held_out", "a"), documents[..10]);
+    assert_eq!(decoded(&corpus, "train", "a"), documents[10..]);
+}
+
+#[test]
 fn copies_and_near_copies_of_held_out_text_are_not_trained_on() {
     let desk = Desk::new();
     let documents = stories(300, 3);

@@ -34,6 +34,7 @@ fn memory_does_not_grow_with_the_texts() {
         assert!(manifest.sources[0].train.bytes >> 20 >= n_megabytes * 9 / 10);
         peak()
     };
-    let (little, much) = (build("little.txt", 4), build("much.txt", 32));
-    assert!(much < little + 8_000, "{little} kB for 4 MB of text, {much} kB for 32 MB");
+    let (little, much) = (build("little.txt", 8), build("much.txt", 40));
+    // How many batches wait for each other is a matter of luck: some megabytes. Texts that were kept would be 32 more.
+    assert!(much < little + 16_000, "{little} kB for 8 MB of text, {much} kB for 40 MB");
 }

@@ -107,6 +107,8 @@ fn held_out_windows_add_up() {
             n_bytes += window.n_bytes;
         }
         assert_eq!((n_targets, n_bytes), (split.tokens - 1, split.bytes));
+        assert_eq!(corpus.held_out(source, split.tokens as usize - 1).len(), 1);
+        assert_eq!(corpus.held_out(source, split.tokens as usize - 2).len(), 2);
     }
     desk.write("x.txt", "One.");
     desk.build("one", &config("[held_out]\nfraction = 0", "x.txt", "")).unwrap();
