@@ -39,11 +39,17 @@ pub fn measure(cpu: &Cpu) -> Peaks {
     let token = cpu.token();
     let int8 = int8_loop(token);
     Peaks {
-        f32_gflops: rate(cpu, 150, || token.dispatch(F32Loop)),
+        f32_gflops: f32_gflops(cpu),
         bf16_gflops: bf16_loop(token).map(|run| rate(cpu, 150, run)),
         int8_gops: int8.map(|run| rate(cpu, 150, run)),
         read_gb_s: read_gb_s(cpu),
     }
+}
+
+/// Measures [`Peaks::f32_gflops`] alone.
+#[must_use]
+pub fn f32_gflops(cpu: &Cpu) -> f64 {
+    rate(cpu, 150, || cpu.token().dispatch(F32Loop))
 }
 
 /// The best rate over `n_rounds` rounds, in 10⁹ operations per second, of tasks that return how many they did.

@@ -139,7 +139,7 @@ impl<'a> Pretrain<'a> {
         Ok(MachineSpeed {
             n_threads: self.cpu.pool().n_threads(),
             tokens_per_sec: n_tokens as f64 / start.elapsed().as_secs_f64(),
-            peak_gflops: peak::measure(self.cpu).f32_gflops,
+            peak_gflops: peak::f32_gflops(self.cpu),
         })
     }
 
@@ -282,7 +282,7 @@ impl<'a> Training<'a> {
         let of = self.of;
         let Settled { seq_len, n_seqs, n_steps, .. } = of.settled;
         let batch_tokens = (n_seqs * seq_len) as u64;
-        let peak_gflops = peak::measure(of.cpu).f32_gflops;
+        let peak_gflops = peak::f32_gflops(of.cpu);
         let mut log = Log::open(folder.path(), self.state.step)?;
         while self.state.step < n_steps {
             if stop() {

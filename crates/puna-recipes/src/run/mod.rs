@@ -24,20 +24,24 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Begins a folder with the configuration `config`. One that exists must be empty.
+    /// Begins a folder with the configuration `config`, which appears last. One that exists must be empty.
     ///
     /// # Errors
     /// Something is there, or the system refuses.
     pub fn create(path: &Path, config: &str) -> Result<Self, RecipeError> {
-        let io = RecipeError::io(path);
-        if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
+        let temporary = path.join(".config.toml.tmp");
+        // A run that was killed before it began has left no more than this.
+        let is_ours = |entry: fs::DirEntry| entry.path() == temporary;
+        if fs::read_dir(path).is_ok_and(|entries| !entries.flatten().all(is_ours)) {
             let found = "a folder with files; `--resume` goes on with a run";
             return Err(RecipeError::run(path, "run", "a new or empty folder", found));
         }
-        fs::create_dir_all(path.join("checkpoints")).map_err(io)?;
+        fs::create_dir_all(path).map_err(RecipeError::io(path))?;
         let file = path.join(CONFIG);
-        fs::write(&file, config).map_err(RecipeError::io(&file))?;
-        Ok(Self { path: path.to_owned() })
+        fs::write(&temporary, config)
+            .and_then(|()| fs::rename(&temporary, &file))
+            .map_err(RecipeError::io(&file))?;
+        Self::open(path)
     }
 
     /// Opens the folder of a run.
@@ -49,6 +53,8 @@ impl RunFolder {
         if !file.is_file() {
             return Err(RecipeError::run(path, "run", "a folder with config.toml", "none"));
         }
+        let checkpoints = path.join("checkpoints");
+        fs::create_dir_all(&checkpoints).map_err(RecipeError::io(&checkpoints))?;
         Ok(Self { path: path.to_owned() })
     }
 

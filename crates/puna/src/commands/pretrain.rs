@@ -59,9 +59,12 @@ pub(crate) fn run(args: &PretrainArgs) -> anyhow::Result<()> {
     if let Some(shortage) = system::available_memory().and_then(|free| pretrain.shortage(free)) {
         bail!(Usage(shortage));
     }
-    let speed = pretrain.measure()?;
-    for line in pretrain.plan().costs(&speed) {
-        note!("{line}");
+    // A run that goes on was measured when it began.
+    if !args.resume {
+        let speed = pretrain.measure()?;
+        for line in pretrain.plan().costs(&speed) {
+            note!("{line}");
+        }
     }
     if args.plan {
         return Ok(());
