@@ -47,7 +47,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Text", &["generate", "chat"]),
     ("Models", &["inspect", "tokenize", "convert", "quantize", "synth"]),
     ("Quality", &["imatrix", "perplexity"]),
-    ("Training", &["tokenizer", "data"]),
+    ("Training", &["tokenizer", "data", "pretrain"]),
     ("Store", &["pull", "list", "rm"]),
     ("Machine and shell", &["bench", "completions"]),
 ];
