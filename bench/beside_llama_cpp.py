@@ -240,7 +240,9 @@ def measure_process(case, path, args, notes):
 
 def measure_drafts(case, path, args):
     """Puna with drafts beside Puna without, which `puna bench` runs in turn; there is no peer."""
-    found = common.run(args.puna, "bench", path, "-p", 64, "-n", 256, "--draft", 8, "-r", args.rounds,
+    # The smallest shape has a context of 256.
+    n_answer = 160 if case.shape == "15m" else 256
+    found = common.run(args.puna, "bench", path, "-p", 64, "-n", n_answer, "--draft", 8, "-r", args.rounds,
                        "--threads", args.threads, "--json")  # fmt: skip
     for text in json.loads(found)["texts"]:
         ours = [Figure(speed) for speed in text["drafting_tokens_per_sec"]]
