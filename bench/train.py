@@ -2,7 +2,8 @@
 
     python bench/train.py [--shapes 7m,15m,110m] [--rounds 2] [--threads 2] [--record]
 
-PyTorch runs the network of train_worker.py eager and compiled, in f32 and with bf16 autocast; each counts with its best.
+PyTorch runs the network of train_worker.py eager and compiled, in f32 and, where the CPU has instructions for it, with
+bf16 autocast; each counts with its best.
 A step is forward, backward, clipping and AdamW. Puna computes in f32. Needs torch (requirements-train.txt) and g++.
 """
 
@@ -54,7 +55,10 @@ def peer(shape, mode, is_compiled, args):
 def measure(shape, args):
     n_tokens = SHAPES[shape][5] * SHAPES[shape][6]
     speeds = lambda found: [n_tokens / secs for secs in found["secs"]]
-    variants = [] if args.without_peer else [(mode, c) for mode in ("f32", "bf16") for c in (False, True)]
+    # Without instructions for bf16 PyTorch emulates it, ten times slower.
+    has_bf16 = any("bf16" in flag for flag in common.cpu_flags())
+    modes = () if args.without_peer else ("f32", "bf16") if has_bf16 else ("f32",)
+    variants = [(mode, is_compiled) for mode in modes for is_compiled in (False, True)]
     ours, theirs = [], {variant: [] for variant in variants}
     memory, share = [], []
     for _ in range(args.rounds):
@@ -66,7 +70,7 @@ def measure(shape, args):
             theirs[variant].append(peer(shape, *variant, args))
     value = {"shape": shape, "puna": common.summary([max(s) for s in ours], 1)}
     value |= {"puna_memory_mb": round(max(memory)), "puna_share_of_f32_peak": round(max(share), 3)}
-    for mode in ("f32", "bf16") if variants else ():
+    for mode in modes:
         of_mode = {c: [max(speeds(found)) for found in theirs[mode, c]] for c in (False, True)}
         best = max(of_mode, key=lambda c: max(of_mode[c]))
         ratios = [max(a) / b for a, b in zip(ours, of_mode[best])]
