@@ -254,7 +254,7 @@ impl Config {
     /// # Errors
     /// No TOML, an unknown key, a missing one, a value out of range: with line and column.
     pub fn parse(file: &str, text: &str) -> Result<Self, DataError> {
-        let fail = |span, message: &str| fail(file, text, span, message);
+        let fail = |span, message: &str| DataError::in_config(file, text, span, message);
         let mut config: Self =
             toml::from_str(text).map_err(|e| fail(e.span().unwrap_or_default(), e.message()))?;
         config.origin = (file.to_owned(), text.to_owned());
@@ -271,7 +271,7 @@ impl Config {
 
     /// An error about what stands at `span`.
     pub(crate) fn fail(&self, span: Range<usize>, message: &str) -> DataError {
-        fail(&self.origin.0, &self.origin.1, span, message)
+        DataError::in_config(&self.origin.0, &self.origin.1, span, message)
     }
 
     /// The first thing that fits no other.
@@ -357,21 +357,6 @@ impl Source {
 
 fn is_line(marker: &str) -> bool {
     !marker.is_empty() && marker.trim() == marker && !marker.contains(['\n', '\r'])
-}
-
-fn fail(file: &str, text: &str, span: Range<usize>, message: &str) -> DataError {
-    let (line, column) = position(text, span.start);
-    // Some of the parser's messages have a line for each thing they say.
-    let message = message.trim().replace('\n', ", ");
-    DataError::Config { file: file.to_owned(), line, column, message }
-}
-
-/// Line and column, from 1, of a byte.
-fn position(text: &str, at: usize) -> (usize, usize) {
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-    (line, column)
 }
 
 /// A path as a configuration means it.

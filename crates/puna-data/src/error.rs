@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use puna_tokenizer::TokenizerError;
@@ -66,6 +67,17 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// An error about what stands at the bytes `span` of a configuration `text`.
+    #[must_use]
+    pub fn in_config(file: &str, text: &str, span: Range<usize>, message: &str) -> Self {
+        let before = text.get(..span.start).unwrap_or(text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        // Some of the parser's messages have a line for each thing they say.
+        let message = message.trim().replace('\n', ", ");
+        Self::Config { file: file.to_owned(), line, column, message }
+    }
+
     /// For `map_err`: the system's reason with the file it is about.
     pub(crate) fn io(path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| Self::Io { path: path.to_path_buf(), source }

@@ -11,18 +11,6 @@ use thiserror::Error;
 /// Why a run cannot begin, or cannot go on.
 #[derive(Debug, Error)]
 pub enum RecipeError {
-    /// A configuration that means nothing.
-    #[error("{file}:{line}:{column}: {message}")]
-    Config {
-        /// The configuration's file.
-        file: String,
-        /// Counted from 1.
-        line: usize,
-        /// In characters, counted from 1.
-        column: usize,
-        /// What was expected and what was found.
-        message: String,
-    },
     /// The operating system refused.
     #[error("{}: {source}", path.display())]
     Io {
@@ -46,7 +34,7 @@ pub enum RecipeError {
     /// Training that must not go on: the program's own checks have found something.
     #[error("{0}")]
     Check(String),
-    /// Training data cannot be read.
+    /// A configuration that means nothing, or training data that cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
     /// A checkpoint cannot be written or read.

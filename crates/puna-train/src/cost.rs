@@ -36,6 +36,8 @@ pub struct MemoryNeeds {
     pub activations: u64,
     /// The logits of a piece of a micro-batch.
     pub logits: u64,
+    /// The copy of the weights that writes a text on the way.
+    pub copy: u64,
 }
 
 impl MemoryNeeds {
@@ -60,12 +62,13 @@ impl MemoryNeeds {
             optimizer: 2 * weights,
             activations: floats(n * (kept + between)),
             logits: floats(n.min(crate::pass::LOGIT_ROWS) * config.vocab_size),
+            copy: weights,
         }
     }
 
     /// All of it.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.weights + self.grads + self.optimizer + self.activations + self.logits
+        self.weights + self.grads + self.optimizer + self.activations + self.logits + self.copy
     }
 }

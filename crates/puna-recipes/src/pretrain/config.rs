@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use puna_core::{ModelConfig, Rope, RopeLayout, RopeScaling};
+use puna_data::DataError;
 use puna_train::OptimizerConfig;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Spanned;
@@ -379,12 +380,7 @@ fn default_micro_batch(n_seqs: usize, seq_len: usize) -> usize {
 }
 
 fn located(file: &str, text: &str, span: Range<usize>, message: &str) -> RecipeError {
-    let before = text.get(..span.start).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-    // Some of the parser's messages have a line for each thing they say.
-    let message = message.trim().replace('\n', ", ");
-    RecipeError::Config { file: file.to_owned(), line, column, message }
+    DataError::in_config(file, text, span, message).into()
 }
 
 #[cfg(test)]

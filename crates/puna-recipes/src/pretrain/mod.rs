@@ -17,7 +17,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use puna_data::Corpus;
+use puna_data::{Corpus, MANIFEST, Sha256};
 use puna_kernels::{Cpu, peak};
 use puna_train::{Grads, INIT_STD, Layout, MicroBatch, Optimizer, Pass, Schedule, grad_norm};
 
@@ -27,7 +27,7 @@ pub use plan::{MachineSpeed, Plan};
 pub use presets::Preset;
 
 use crate::RecipeError;
-use crate::run::{Chain, Checkpoint, Contents, Log, RunFolder, State, StepRecord, hash};
+use crate::run::{Chain, Checkpoint, Contents, Log, RunFolder, State, StepRecord};
 
 /// How much of the running mean of the loss a step replaces.
 const MEAN_SHARE: f64 = 0.05;
@@ -97,13 +97,13 @@ impl<'a> Pretrain<'a> {
         let plan = Plan::new(&settled, config.recompute, config.estimate, corpus_tokens);
         let path = corpus.folder().join(&manifest.tokenizer.file);
         let tokenizer = fs::read(&path).map_err(RecipeError::io(&path))?;
-        let path = corpus.folder().join("manifest.json");
-        let data = hash(&fs::read(&path).map_err(RecipeError::io(&path))?);
+        let path = corpus.folder().join(MANIFEST);
+        let data = Sha256::of(&fs::read(&path).map_err(RecipeError::io(&path))?);
         let settings = settings(config, &settled);
         let chain = Chain {
-            settings: hash(format!("{settings:?}").as_bytes()),
+            settings: Sha256::of(format!("{settings:?}").as_bytes()),
             data,
-            tokenizer: hash(&tokenizer),
+            tokenizer: Sha256::of(&tokenizer),
             parent: None,
         };
         let layout = Layout::new(&settled.model);
@@ -191,8 +191,8 @@ impl<'a> Pretrain<'a> {
             }
         }
         for (what, ours, found) in [
-            ("corpus of the run", &self.chain.data, &state.chain.data),
-            ("tokenizer of the run", &self.chain.tokenizer, &state.chain.tokenizer),
+            ("corpus of the run", self.chain.data, state.chain.data),
+            ("tokenizer of the run", self.chain.tokenizer, state.chain.tokenizer),
         ] {
             if ours != found {
                 return Err(RecipeError::run(folder, what, ours, found));
@@ -231,6 +231,8 @@ struct Training<'a> {
     optimizer: Optimizer,
     pass: Pass,
     state: State,
+    /// The step whose checkpoint holds this very state.
+    saved_step: Option<u64>,
     /// Faults since the last new step that went well, and the last step that did not.
     n_faults: u64,
     faulty_step: u64,
@@ -262,6 +264,7 @@ impl<'a> Training<'a> {
                 chain: of.chain.clone(),
                 files: BTreeMap::new(),
             },
+            saved_step: None,
             n_faults: 0,
             faulty_step: 0,
             tokens: Vec::new(),
@@ -475,6 +478,7 @@ impl<'a> Training<'a> {
             (self.weights, self.optimizer) = (weights, optimizer);
             self.state = State { isa: self.state.isa.clone(), files: BTreeMap::new(), ..state };
             self.state.chain.parent = Some(hash);
+            self.saved_step = Some(step);
             return Ok(true);
         }
         Ok(false)
@@ -486,7 +490,11 @@ impl<'a> Training<'a> {
         folder: &RunFolder,
         on: &mut dyn FnMut(Report<'_>),
     ) -> Result<(), RecipeError> {
-        let of = self.of;
+        let (of, step) = (self.of, self.state.step);
+        // What is there already is not put at risk.
+        if self.saved_step == Some(step) {
+            return Ok(());
+        }
         let tokenizer = &of.corpus.manifest().tokenizer;
         let contents = Contents {
             layout: &of.layout,
@@ -495,9 +503,9 @@ impl<'a> Training<'a> {
             tokenizer: &of.tokenizer,
             bos_eos: (tokenizer.bos_id, tokenizer.eos_id),
         };
-        let step = self.state.step;
         let hash = contents.write(&folder.checkpoint(step), self.state.clone())?;
         self.state.chain.parent = Some(hash);
+        self.saved_step = Some(step);
         folder.prune(of.config.checkpoint.keep, self.state.best.map(|(step, _)| step))?;
         on(Report::Checkpoint { step });
         Ok(())

@@ -78,13 +78,14 @@ impl Plan {
                 Count(self.flops_per_token * self.n_tokens() as f64)
             ),
             format!(
-                "memory      {}: weights {}, gradients {}, optimizer {}, activations {}, logits {}",
+                "memory      {}: weights {}, gradients {}, optimizer {}, activations {}, logits {}, a copy for continuations {}",
                 mb(m.total()),
                 mb(m.weights),
                 mb(m.grads),
                 mb(m.optimizer),
                 mb(m.activations),
-                mb(m.logits)
+                mb(m.logits),
+                mb(m.copy)
             ),
             format!(
                 "batch       {} tokens: {} sequences of {}, {} at a time",

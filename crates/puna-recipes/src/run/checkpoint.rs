@@ -2,17 +2,19 @@
 //! hashes of all of it.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 
 use bytemuck::cast_slice;
 use puna_core::{DType, LayerWeight, ModelConfig, TensorInfo, WeightId};
+use puna_data::Sha256;
 use puna_formats::hf::{self, ConfigExtras};
 use puna_formats::{AtomicFolder, Existing, safetensors as tensors};
 use puna_train::{Layout, Optimizer};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::Digest;
 
 use crate::RecipeError;
 
@@ -48,21 +50,21 @@ pub(crate) struct State {
     /// What the run is made of.
     pub chain: Chain,
     /// SHA-256 of each file beside this one.
-    pub files: BTreeMap<String, String>,
+    pub files: BTreeMap<String, Sha256>,
 }
 
 /// Hashes of what a checkpoint came from.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Chain {
     /// Of the settings.
-    pub settings: String,
+    pub settings: Sha256,
     /// Of the corpus' manifest.
-    pub data: String,
+    pub data: Sha256,
     /// Of the tokenizer.
-    pub tokenizer: String,
+    pub tokenizer: Sha256,
     /// Of the state of the checkpoint before; nothing for the first.
-    pub parent: Option<String>,
+    pub parent: Option<Sha256>,
 }
 
 /// A checkpoint's contents.
@@ -75,7 +77,7 @@ pub(crate) struct Checkpoint {
     /// What AdamW remembers.
     pub optimizer: Optimizer,
     /// SHA-256 of the state, for the next checkpoint's chain.
-    pub hash: String,
+    pub hash: Sha256,
 }
 
 /// What is written.
@@ -99,7 +101,7 @@ impl Contents<'_> {
     ///
     /// # Errors
     /// The disk is full, or the system refuses; `path` is then as it was.
-    pub(crate) fn write(&self, path: &Path, mut state: State) -> Result<String, RecipeError> {
+    pub(crate) fn write(&self, path: &Path, mut state: State) -> Result<Sha256, RecipeError> {
         let folder = AtomicFolder::create(path, Existing::Replace, belongs)?;
         let (bos_id, eos_id) = self.bos_eos;
         let extras = ConfigExtras {
@@ -113,18 +115,18 @@ impl Contents<'_> {
         folder.write("generation_config.json", hf::generation_config_json(&extras).as_bytes())?;
         folder.write("tokenizer.model", self.tokenizer)?;
         self.write_weights(folder.path())?;
-        folder.write(OPTIMIZER, &self.optimizer_bytes())?;
+        self.write_optimizer(&folder.path().join(OPTIMIZER))?;
         state.version = VERSION;
         state.n_updates = self.optimizer.n_updates;
         for entry in fs::read_dir(folder.path()).map_err(RecipeError::io(folder.path()))? {
             let file = entry.map_err(RecipeError::io(folder.path()))?.path();
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            state.files.insert(name, hash(&fs::read(&file).map_err(RecipeError::io(&file))?));
+            state.files.insert(name, hash_of(&file)?);
         }
         let text = serde_json::to_string_pretty(&state).expect("numbers and strings are JSON");
         folder.write(STATE, text.as_bytes())?;
         folder.commit()?;
-        Ok(hash(text.as_bytes()))
+        Ok(Sha256::of(text.as_bytes()))
     }
 
     fn write_weights(&self, folder: &Path) -> Result<(), RecipeError> {
@@ -150,13 +152,17 @@ impl Contents<'_> {
         Ok(())
     }
 
-    fn optimizer_bytes(&self) -> Vec<u8> {
+    /// Straight from memory: there is no second copy.
+    fn write_optimizer(&self, file: &Path) -> Result<(), RecipeError> {
         let Optimizer { means, squares, .. } = self.optimizer;
         let views = [("means", means), ("squares", squares)].map(|(name, data)| {
             let view = TensorView::new(Dtype::F32, vec![data.len()], cast_slice(data));
             (name, view.expect("as many bytes as the shape asks for"))
         });
-        safetensors::serialize(views, None).expect("two arrays")
+        let io = |e| RecipeError::io(file)(e);
+        safetensors::serialize_to_file(views, None, file)
+            .map_err(|e| io(std::io::Error::other(e)))?;
+        File::open(file).and_then(|file| file.sync_all()).map_err(io)
     }
 }
 
@@ -183,7 +189,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// It is missing or damaged.
-    pub(crate) fn read_state(path: &Path) -> Result<(State, String), RecipeError> {
+    pub(crate) fn read_state(path: &Path) -> Result<(State, Sha256), RecipeError> {
         let file = path.join(STATE);
         let text = fs::read(&file).map_err(RecipeError::io(&file))?;
         let state: State = serde_json::from_slice(&text)
@@ -191,7 +197,7 @@ impl Checkpoint {
         if state.version != VERSION {
             return Err(RecipeError::run(&file, "version", VERSION, state.version));
         }
-        Ok((state, hash(&text)))
+        Ok((state, Sha256::of(&text)))
     }
 
     /// Reads a checkpoint of a network of this layout and checks every file's hash.
@@ -201,26 +207,27 @@ impl Checkpoint {
     pub(crate) fn read(path: &Path, layout: &Layout) -> Result<Self, RecipeError> {
         let (state, hash_of_state) = Self::read_state(path)?;
         let file = path.join(STATE);
-        let mut bytes = BTreeMap::new();
         for (name, expected) in &state.files {
             if !belongs(name) {
                 return Err(RecipeError::run(&file, "files", "names of a checkpoint's", name));
             }
             let file = path.join(name);
-            let content = fs::read(&file).map_err(RecipeError::io(&file))?;
-            let found = hash(&content);
+            let found = hash_of(&file)?;
             if found != *expected {
                 return Err(RecipeError::run(&file, "SHA-256", expected, found));
             }
-            bytes.insert(name.as_str(), content);
         }
-        let of = |name: &str| {
-            let missing = || RecipeError::run(&path.join(name), "file", "one with a hash", "none");
-            bytes.get(name).ok_or_else(missing)
+        // One file at a time, so that no more than one is in memory twice.
+        let content = |name: &str| {
+            let file = path.join(name);
+            if !state.files.contains_key(name) {
+                return Err(RecipeError::run(&file, "file", "one with a hash", "none"));
+            }
+            fs::read(&file).map_err(RecipeError::io(&file))
         };
-        let weights = read_weights(&path.join(WEIGHTS), of(WEIGHTS)?, layout)?;
-        let file = path.join(OPTIMIZER);
-        let arrays = parse(&file, of(OPTIMIZER)?)?;
+        let weights = read_weights(&path.join(WEIGHTS), &content(WEIGHTS)?, layout)?;
+        let (file, bytes) = (path.join(OPTIMIZER), content(OPTIMIZER)?);
+        let arrays = parse(&file, &bytes)?;
         let optimizer = Optimizer {
             means: floats(&file, &arrays, "means", &[layout.len()])?,
             squares: floats(&file, &arrays, "squares", &[layout.len()])?,
@@ -269,9 +276,19 @@ fn floats(
     Ok(numbers.map(|&bytes| f32::from_le_bytes(bytes)).collect())
 }
 
-/// SHA-256 in hexadecimal.
-pub(crate) fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+/// The hash of a file, which is never in memory as a whole.
+fn hash_of(path: &Path) -> Result<Sha256, RecipeError> {
+    let io = |e| RecipeError::io(path)(e);
+    let mut file = File::open(path).map_err(io)?;
+    let mut hasher = sha2::Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer).map_err(io)? {
+            0 => break,
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+    Ok(Sha256(hasher.finalize().into()))
 }
 
 #[cfg(test)]
@@ -307,7 +324,12 @@ mod tests {
             best: Some((4, 1.5f64.to_bits())),
             isa: "avx2".to_owned(),
             settings: BTreeMap::new(),
-            chain: Chain::default(),
+            chain: Chain {
+                settings: Sha256::of(b"settings"),
+                data: Sha256::of(b"data"),
+                tokenizer: Sha256::of(b"pieces"),
+                parent: None,
+            },
             files: BTreeMap::new(),
         }
     }

@@ -8,7 +8,7 @@ mod tensorboard;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub(crate) use checkpoint::{Chain, Checkpoint, Contents, State, hash};
+pub(crate) use checkpoint::{Chain, Checkpoint, Contents, State};
 pub use log::{Log, StepRecord};
 pub(crate) use memory::TrainedWeights;
 
