@@ -40,7 +40,7 @@ pub fn measure(cpu: &Cpu) -> Peaks {
     let int8 = int8_loop(token);
     Peaks {
         f32_gflops: f32_gflops(cpu),
-        bf16_gflops: bf16_loop(token).map(|run| rate(cpu, 150, run)),
+        bf16_gflops: bf16_gflops(cpu),
         int8_gops: int8.map(|run| rate(cpu, 150, run)),
         read_gb_s: read_gb_s(cpu),
     }
@@ -50,6 +50,12 @@ pub fn measure(cpu: &Cpu) -> Peaks {
 #[must_use]
 pub fn f32_gflops(cpu: &Cpu) -> f64 {
     rate(cpu, 150, || cpu.token().dispatch(F32Loop))
+}
+
+/// Measures [`Peaks::bf16_gflops`] alone.
+#[must_use]
+pub fn bf16_gflops(cpu: &Cpu) -> Option<f64> {
+    bf16_loop(cpu.token()).map(|run| rate(cpu, 150, run))
 }
 
 /// The best rate over `n_rounds` rounds, in 10⁹ operations per second, of tasks that return how many they did.

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use puna_kernels::{Cpu, peak};
-use puna_ops::{GemmScratch, Mat, Out, gemm};
+use puna_ops::{Mat, Out, Precision, Products};
 
 fn main() {
     let args: Vec<usize> =
@@ -15,25 +15,30 @@ fn main() {
     let arg = |i: usize, default| args.get(i).copied().unwrap_or(default);
     let cpu = Cpu::new(arg(0, 2)).expect("an instruction set");
     let (m, k, n) = (arg(1, 1024), arg(2, 768), arg(3, 768));
-    let peak = peak::measure(&cpu).f32_gflops;
+    let peaks = peak::measure(&cpu);
     let (a, b) = (vec![1.0; m * k], vec![1.0; k * n]);
     let mut c = vec![0.0; m * n];
-    let mut scratch = GemmScratch::default();
-    for (name, a, b) in [
-        ("a b", Mat::new(&a, m, k), Mat::new(&b, k, n)),
-        ("a bT", Mat::new(&a, m, k), Mat::new(&b, n, k).t()),
-        ("aT b", Mat::new(&a, k, m).t(), Mat::new(&b, k, n)),
-    ] {
-        let mut best = f64::INFINITY;
-        for _ in 0..9 {
-            let start = Instant::now();
-            gemm(&cpu, &mut scratch, a, b, &mut c, Out::Add);
-            best = best.min(start.elapsed().as_secs_f64());
+    let f32_peak = Some(peaks.f32_gflops);
+    for (precision, peak) in [(Precision::F32, f32_peak), (Precision::Bf16, peaks.bf16_gflops)] {
+        let Some(peak) = peak else { continue };
+        let mut products = Products::new(precision);
+        for (name, a, b) in [
+            ("a b", Mat::new(&a, m, k), Mat::new(&b, k, n)),
+            ("a bT", Mat::new(&a, m, k), Mat::new(&b, n, k).t()),
+            ("aT b", Mat::new(&a, k, m).t(), Mat::new(&b, k, n)),
+        ] {
+            let mut best = f64::INFINITY;
+            for _ in 0..9 {
+                let start = Instant::now();
+                products.gemm(&cpu, a, b, &mut c, Out::Add);
+                best = best.min(start.elapsed().as_secs_f64());
+            }
+            let gflops = 2e-9 * (m * k * n) as f64 / best;
+            println!(
+                "{:>4} {name:>4}  {m} {k} {n}  {gflops:.1} GFLOP/s, {:.0} % of {peak:.0}",
+                precision.name(),
+                100.0 * gflops / peak
+            );
         }
-        let gflops = 2e-9 * (m * k * n) as f64 / best;
-        println!(
-            "{name:>5}  {m} {k} {n}  {gflops:.1} GFLOP/s, {:.0} % of {peak:.0}",
-            100.0 * gflops / peak
-        );
     }
 }

@@ -12,7 +12,7 @@ use std::ops::Range;
 use puna_kernels::simd::{Op, Simd, exp};
 use puna_kernels::{Cpu, with_scratch};
 
-use crate::gemm::{Mat, Out, Packed, multiply, pack_cols, packed_len, scratch_len};
+use crate::gemm::{Floats, Mat, Out, Packed, multiply, pack_cols, packed_len, scratch_len};
 use crate::heads::HeadShape;
 
 /// Queries in a block; a multiple of the rows of every instruction set's tile.
@@ -156,7 +156,7 @@ struct Forward<'a> {
 impl Forward<'_> {
     fn scratch_len(shape: HeadShape) -> usize {
         let (t, h) = (shape.seq_len, shape.head_dim);
-        packed_len(h, t) + packed_len(t, h) + BLOCK * t + scratch_len(BLOCK, h.max(t))
+        packed_len(h, t) + packed_len(t, h) + BLOCK * t + scratch_len(BLOCK)
     }
 }
 
@@ -171,8 +171,8 @@ impl Op for Forward<'_> {
         let (keys, scratch) = scratch.split_at_mut(packed_len(h, t));
         let (values, scratch) = scratch.split_at_mut(packed_len(t, h));
         let (weights, scratch) = scratch.split_at_mut(BLOCK * t);
-        pack_cols(s, group.mat(group.keys).t(), 0..t, keys);
-        pack_cols(s, group.mat(group.values), 0..h, values);
+        pack_cols(s, Floats, group.mat(group.keys).t(), 0..t, keys);
+        pack_cols(s, Floats, group.mat(group.values), 0..h, values);
         for (head, queries) in group.queries.chunks_exact(t * h).enumerate() {
             for block in blocks(t) {
                 let n_keys = block.end;
@@ -180,6 +180,7 @@ impl Op for Forward<'_> {
                 let q = group.mat(queries).rows(block.clone());
                 multiply(
                     s,
+                    Floats,
                     q,
                     by_elements(shape, keys, n_keys),
                     weights,
@@ -192,7 +193,7 @@ impl Op for Forward<'_> {
                 }
                 let p = Mat::new(weights, block.len(), n_keys);
                 let out = &mut out[head * t * h..][block.start * h..block.end * h];
-                multiply(s, p, by_keys(shape, values), out, h, Out::Set, scratch);
+                multiply(s, Floats, p, by_keys(shape, values), out, h, Out::Set, scratch);
             }
         }
     }
@@ -247,7 +248,7 @@ impl Backward<'_> {
             + packed_len(t, h)
             + 2 * packed_len(BLOCK, h)
             + 2 * BLOCK * t
-            + scratch_len(BLOCK, h.max(t)).max(scratch_len(t, BLOCK))
+            + scratch_len(BLOCK.max(t))
     }
 }
 
@@ -266,9 +267,9 @@ impl Op for Backward<'_> {
         let (d_out_packed, scratch) = scratch.split_at_mut(packed_len(BLOCK, h));
         let (weights, scratch) = scratch.split_at_mut(BLOCK * t);
         let (d_scores, scratch) = scratch.split_at_mut(BLOCK * t);
-        pack_cols(s, group.mat(group.keys).t(), 0..t, keys);
-        pack_cols(s, group.mat(group.values).t(), 0..t, values);
-        pack_cols(s, group.mat(group.keys), 0..h, keys_by_key);
+        pack_cols(s, Floats, group.mat(group.keys).t(), 0..t, keys);
+        pack_cols(s, Floats, group.mat(group.values).t(), 0..t, values);
+        pack_cols(s, Floats, group.mat(group.keys), 0..h, keys_by_key);
         let (d_queries, d_rest) = d_group.split_at_mut(group.queries.len());
         d_rest.fill(0.0);
         let (d_keys, d_values) = d_rest.split_at_mut(t * h);
@@ -284,6 +285,7 @@ impl Op for Backward<'_> {
                 let d = group.mat(d_out).rows(block.clone());
                 multiply(
                     s,
+                    Floats,
                     q,
                     by_elements(shape, keys, n_keys),
                     weights,
@@ -293,6 +295,7 @@ impl Op for Backward<'_> {
                 );
                 multiply(
                     s,
+                    Floats,
                     d,
                     by_elements(shape, values, n_keys),
                     d_scores,
@@ -311,13 +314,13 @@ impl Op for Backward<'_> {
                 let p = Mat::new(weights, n_rows, n_keys);
                 let ds = Mat::new(d_scores, n_rows, n_keys);
                 let dq = &mut d_queries[block.start * h..block.end * h];
-                multiply(s, ds, by_keys(shape, keys_by_key), dq, h, Out::Set, scratch);
+                multiply(s, Floats, ds, by_keys(shape, keys_by_key), dq, h, Out::Set, scratch);
                 // A block's packed tiles have as many terms as it has queries.
                 let packed = |tiles| Packed { tiles, n_terms: n_rows, n_cols: h };
-                pack_cols(s, q, 0..h, &mut q_packed[..packed_len(n_rows, h)]);
-                pack_cols(s, d, 0..h, &mut d_out_packed[..packed_len(n_rows, h)]);
-                multiply(s, ds.t(), packed(q_packed), d_keys, h, Out::Add, scratch);
-                multiply(s, p.t(), packed(d_out_packed), d_values, h, Out::Add, scratch);
+                pack_cols(s, Floats, q, 0..h, &mut q_packed[..packed_len(n_rows, h)]);
+                pack_cols(s, Floats, d, 0..h, &mut d_out_packed[..packed_len(n_rows, h)]);
+                multiply(s, Floats, ds.t(), packed(q_packed), d_keys, h, Out::Add, scratch);
+                multiply(s, Floats, p.t(), packed(d_out_packed), d_values, h, Out::Add, scratch);
             }
         }
     }

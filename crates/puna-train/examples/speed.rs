@@ -1,6 +1,6 @@
 //! How fast a network is trained on this machine, beside its peak: steps of one micro-batch with update, as JSON.
 //!
-//! `cargo run --release -p puna-train --example speed -- DIM LAYERS HEADS KV_HEADS HIDDEN VOCAB T B [THREADS [STEPS]]`
+//! `cargo run --release -p puna-train --example speed -- DIM LAYERS HEADS KV_HEADS HIDDEN VOCAB T B [THREADS [STEPS [bf16]]]`
 
 #![expect(clippy::print_stdout, reason = "an example that prints what it measures")]
 
@@ -8,14 +8,19 @@ use std::time::Instant;
 
 use puna_core::{ModelConfig, Rng, Rope, RopeLayout, RopeScaling};
 use puna_kernels::{Cpu, peak};
+use puna_ops::Precision;
 use puna_train::{
     Grads, Layout, MemoryNeeds, MicroBatch, Optimizer, OptimizerConfig, Pass, flops_per_token,
     grad_norm,
 };
 
 fn main() {
-    let args: Vec<usize> =
-        std::env::args().skip(1).map(|arg| arg.parse().expect("a number")).collect();
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let precision = match args.pop_if(|last| last == "bf16") {
+        Some(_) => Precision::Bf16,
+        None => Precision::F32,
+    };
+    let args: Vec<usize> = args.iter().map(|arg| arg.parse().expect("a number")).collect();
     let &[
         dim,
         n_layers,
@@ -45,12 +50,16 @@ fn main() {
     };
     let cpu = Cpu::new(rest.first().copied().unwrap_or(2)).expect("an instruction set");
     let n_steps = rest.get(1).copied().unwrap_or(5).max(3);
-    let peak = peak::measure(&cpu).f32_gflops;
+    let peaks = peak::measure(&cpu);
+    let peak = match precision {
+        Precision::F32 => peaks.f32_gflops,
+        Precision::Bf16 => peaks.bf16_gflops.expect("an instruction set with products of bf16"),
+    };
     let layout = Layout::new(&config);
     let mut weights = layout.init(1);
     let (mut optimizer, numbers) = (Optimizer::new(&layout), OptimizerConfig::default());
     let mut grads = Grads::new(&layout);
-    let mut pass = Pass::new(&layout, n_seqs, seq_len, false);
+    let mut pass = Pass::new(&layout, n_seqs, seq_len, false, precision);
     let n = n_seqs * seq_len;
     let mut rng = Rng::new(1, 0);
     let tokens: Vec<u32> = (0..=n).map(|_| rng.next_u32() % vocab_size as u32).collect();

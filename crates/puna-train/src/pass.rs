@@ -8,8 +8,8 @@ use std::ops::Range;
 use puna_core::WeightId;
 use puna_kernels::{Cpu, RopeTable, add, rmsnorm};
 use puna_ops::{
-    BLOCK_K, GemmScratch, HeadShape, Mat, Out, attention, attention_backward, cross_entropy,
-    embedding, embedding_backward, gemm, groups_to_rows, heads_to_rows, rmsnorm_backward,
+    BLOCK_K, HeadShape, Mat, Out, Precision, Products, attention, attention_backward,
+    cross_entropy, embedding, embedding_backward, groups_to_rows, heads_to_rows, rmsnorm_backward,
     rows_to_groups, rows_to_heads, swiglu, swiglu_backward,
 };
 
@@ -80,9 +80,9 @@ struct Saved {
 }
 
 /// Memory between the steps of a block.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Between {
-    gemm: GemmScratch,
+    products: Products,
     /// `[B·T, D]` each.
     normed: Vec<f32>,
     d_normed: Vec<f32>,
@@ -119,9 +119,16 @@ pub struct Pass {
 
 impl Pass {
     /// A pass of `n_seqs` sequences of `seq_len` tokens. With `recompute`, blocks keep their input alone and are run
-    /// again on the way back: less memory for a third more work, and the same bits.
+    /// again on the way back: less memory for a third more work, and the same bits. Products of weights are of
+    /// `precision`; attention, norms, losses and sums are f32.
     #[must_use]
-    pub fn new(layout: &Layout, n_seqs: usize, seq_len: usize, recompute: bool) -> Self {
+    pub fn new(
+        layout: &Layout,
+        n_seqs: usize,
+        seq_len: usize,
+        recompute: bool,
+        precision: Precision,
+    ) -> Self {
         let config = layout.config();
         let &puna_core::ModelConfig { n_heads, n_kv_heads, head_dim, n_layers, .. } = config;
         let shape = HeadShape { n_seqs, seq_len, n_heads, n_kv_heads, head_dim };
@@ -138,7 +145,7 @@ impl Pass {
             gate_up: floats(2 * config.hidden_dim),
         });
         let between = Between {
-            gemm: GemmScratch::default(),
+            products: Products::new(precision),
             normed: floats(d),
             d_normed: floats(d),
             wide: floats(config.q_dim().max(config.hidden_dim)),
@@ -261,30 +268,30 @@ impl Pass {
         let c = self.layout.config();
         let (n, d, f, q) = (self.shape.n_rows(), c.dim, c.hidden_dim, c.q_dim());
         let Saved { x, groups, heads, log_sums, x_mid, gate_up } = &mut self.saved[place];
-        let Between { gemm: scratch, normed, wide, qkv, .. } = &mut self.between;
-        let product = |scratch: &mut GemmScratch, x: &[f32], w: &[f32], y: &mut [f32], out| {
+        let Between { products, normed, wide, qkv, .. } = &mut self.between;
+        let product = |products: &mut Products, x: &[f32], w: &[f32], y: &mut [f32], out| {
             let (cols, rows) = (x.len() / n, y.len() / n);
-            gemm(cpu, scratch, Mat::new(x, n, cols), Mat::new(w, rows, cols).t(), y, out);
+            products.gemm(cpu, Mat::new(x, n, cols), Mat::new(w, rows, cols).t(), y, out);
         };
 
         // Attention.
         rmsnorm(cpu, x, w.attn_norm(), w.eps, normed);
-        product(scratch, normed, w.wqkv(), qkv, Out::Set);
+        product(products, normed, w.wqkv(), qkv, Out::Set);
         rows_to_groups(cpu, self.shape, &self.table, qkv, groups);
         attention(cpu, self.shape, groups, starts, heads, log_sums);
         let rows = &mut wide[..n * q];
         heads_to_rows(cpu, self.shape, heads, rows);
         x_mid.copy_from_slice(x);
-        product(scratch, rows, w.wo(), x_mid, Out::Add);
+        product(products, rows, w.wo(), x_mid, Out::Add);
 
         // Feed-forward.
         rmsnorm(cpu, x_mid, w.ffn_norm(), w.eps, normed);
-        product(scratch, normed, w.w_gate_up(), gate_up, Out::Set);
+        product(products, normed, w.w_gate_up(), gate_up, Out::Set);
         let act = &mut wide[..n * f];
         swiglu(cpu, f, gate_up, act);
         debug_assert_eq!(self.x.len(), n * d);
         self.x.copy_from_slice(x_mid);
-        product(scratch, act, w.w_down(), &mut self.x, Out::Add);
+        product(products, act, w.w_down(), &mut self.x, Out::Add);
     }
 
     /// The way back through one block: from the gradient of its output to that of its input, both in `dx`.
@@ -300,7 +307,7 @@ impl Pass {
         let (shape, n, f, q) = (self.shape, self.shape.n_rows(), c.hidden_dim, c.q_dim());
         let Saved { x, groups, heads, log_sums, x_mid, gate_up } = &self.saved[place];
         let Between {
-            gemm: scratch,
+            products,
             normed,
             d_normed,
             wide,
@@ -317,27 +324,27 @@ impl Pass {
         let (act, d_act) = (&mut wide[..n * f], &mut d_wide[..n * f]);
         let d_gate_up = &mut d_widest[..n * 2 * f];
         swiglu(cpu, f, gate_up, act);
-        weight_grad(cpu, scratch, shape, dx, act, &mut grads[w.spans.w_down.clone()]);
-        input_grad(cpu, scratch, n, dx, w.w_down(), d_act);
+        weight_grad(cpu, products, shape, dx, act, &mut grads[w.spans.w_down.clone()]);
+        input_grad(cpu, products, n, dx, w.w_down(), d_act);
         swiglu_backward(cpu, f, gate_up, d_act, d_gate_up);
         rmsnorm(cpu, x_mid, w.ffn_norm(), w.eps, normed);
-        weight_grad(cpu, scratch, shape, d_gate_up, normed, &mut grads[w.spans.w_gate_up.clone()]);
-        input_grad(cpu, scratch, n, d_gate_up, w.w_gate_up(), d_normed);
+        weight_grad(cpu, products, shape, d_gate_up, normed, &mut grads[w.spans.w_gate_up.clone()]);
+        input_grad(cpu, products, n, d_gate_up, w.w_gate_up(), d_normed);
         let dw = &mut grads[w.spans.ffn_norm.clone()];
         rmsnorm_backward(cpu, x_mid, w.ffn_norm(), w.eps, d_normed, dx, dw, norm_scales);
 
         // Attention.
         let (rows, d_rows) = (&mut wide[..n * q], &mut d_wide[..n * q]);
         heads_to_rows(cpu, shape, heads, rows);
-        weight_grad(cpu, scratch, shape, dx, rows, &mut grads[w.spans.wo.clone()]);
-        input_grad(cpu, scratch, n, dx, w.wo(), d_rows);
+        weight_grad(cpu, products, shape, dx, rows, &mut grads[w.spans.wo.clone()]);
+        input_grad(cpu, products, n, dx, w.wo(), d_rows);
         rows_to_heads(cpu, shape, d_rows, d_heads);
         let d_groups = &mut d_widest[..n * shape.row_len()];
         attention_backward(cpu, shape, groups, starts, heads, log_sums, d_heads, d_groups);
         groups_to_rows(cpu, shape, &self.table, d_groups, qkv);
         rmsnorm(cpu, x, w.attn_norm(), w.eps, normed);
-        weight_grad(cpu, scratch, shape, qkv, normed, &mut grads[w.spans.wqkv.clone()]);
-        input_grad(cpu, scratch, n, qkv, w.wqkv(), d_normed);
+        weight_grad(cpu, products, shape, qkv, normed, &mut grads[w.spans.wqkv.clone()]);
+        input_grad(cpu, products, n, qkv, w.wqkv(), d_normed);
         let dw = &mut grads[w.spans.attn_norm.clone()];
         rmsnorm_backward(cpu, x, w.attn_norm(), w.eps, d_normed, dx, dw, norm_scales);
     }
@@ -359,25 +366,24 @@ impl Pass {
             false => self.layout.span(WeightId::Output),
         };
         let w = Mat::new(&weights[output.clone()], v, d);
-        let Between { gemm: scratch, normed, d_normed, norm_scales, logits, .. } =
-            &mut self.between;
+        let Between { products, normed, d_normed, norm_scales, logits, .. } = &mut self.between;
         rmsnorm(cpu, &self.x, &weights[norm.clone()], c.norm_eps, normed);
         for rows in row_runs(self.shape).flat_map(|run| cut(run, LOGIT_ROWS)) {
             let (x, logits) =
                 (&normed[rows.start * d..rows.end * d], &mut logits[..rows.len() * v]);
             let x = Mat::new(x, rows.len(), d);
-            gemm(cpu, scratch, x, w.t(), logits, Out::Set);
+            products.gemm(cpu, x, w.t(), logits, Out::Set);
             let (targets, scales) = (&batch.targets[rows.clone()], &batch.scales[rows.clone()]);
             cross_entropy(cpu, logits, targets, scales, &mut self.losses[rows.clone()]);
             if let Some(grads) = grads.as_deref_mut() {
                 let d_logits = Mat::new(logits, rows.len(), v);
                 let dx = &mut d_normed[rows.start * d..rows.end * d];
-                gemm(cpu, scratch, d_logits, w, dx, Out::Set);
+                products.gemm(cpu, d_logits, w, dx, Out::Set);
                 let dw = match c.tied_output {
                     true => &mut grads.tied[..],
                     false => &mut grads.weights[output.clone()],
                 };
-                gemm(cpu, scratch, d_logits.t(), x, dw, Out::Add);
+                products.gemm(cpu, d_logits.t(), x, dw, Out::Add);
             }
         }
         if let Some(grads) = grads {
@@ -410,22 +416,15 @@ macro_rules! tensors {
 tensors!(attn_norm, wqkv, wo, ffn_norm, w_gate_up, w_down);
 
 /// `dx[t, k] = Σ_r dy[t, r]·w[r, k]`
-fn input_grad(
-    cpu: &Cpu,
-    scratch: &mut GemmScratch,
-    n: usize,
-    dy: &[f32],
-    w: &[f32],
-    dx: &mut [f32],
-) {
+fn input_grad(cpu: &Cpu, products: &mut Products, n: usize, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     let (rows, cols) = (dy.len() / n, dx.len() / n);
-    gemm(cpu, scratch, Mat::new(dy, n, rows), Mat::new(w, rows, cols), dx, Out::Set);
+    products.gemm(cpu, Mat::new(dy, n, rows), Mat::new(w, rows, cols), dx, Out::Set);
 }
 
 /// `dw[r, k] += Σ_t dy[t, r]·x[t, k]`, sequence by sequence.
 fn weight_grad(
     cpu: &Cpu,
-    scratch: &mut GemmScratch,
+    products: &mut Products,
     shape: HeadShape,
     dy: &[f32],
     x: &[f32],
@@ -435,7 +434,7 @@ fn weight_grad(
     for run in row_runs(shape) {
         let dy = Mat::new(&dy[run.start * rows..run.end * rows], run.len(), rows);
         let x = Mat::new(&x[run.start * cols..run.end * cols], run.len(), cols);
-        gemm(cpu, scratch, dy.t(), x, dw, Out::Add);
+        products.gemm(cpu, dy.t(), x, dw, Out::Add);
     }
 }
 

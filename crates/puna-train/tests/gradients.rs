@@ -5,6 +5,7 @@ mod common;
 use common::{config, losses, tokens, weights};
 use puna_core::ModelConfig;
 use puna_kernels::{Cpu, Isa};
+use puna_ops::Precision;
 use puna_train::{Grads, Layout, MicroBatch, Pass};
 
 const N_SEQS: usize = 2;
@@ -78,7 +79,7 @@ fn check(config: &ModelConfig, within_documents: bool) {
         .collect();
     for isa in Isa::available() {
         let cpu = Cpu::with_isa(isa, 2).unwrap();
-        let mut pass = Pass::new(&layout, N_SEQS, SEQ_LEN, false);
+        let mut pass = Pass::new(&layout, N_SEQS, SEQ_LEN, false, Precision::F32);
         let mut grads = Grads::new(&layout);
         let view = batch.view(within_documents);
         let found = pass.losses_and_grads(&cpu, &given, view, &mut grads);

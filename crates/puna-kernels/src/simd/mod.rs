@@ -21,8 +21,10 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod pairs;
 mod scalar;
 
+pub use self::pairs::{Pairs, PairsOp};
 pub use crate::math::exp;
 
 #[cfg(doc)]

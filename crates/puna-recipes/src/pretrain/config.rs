@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use puna_core::{ModelConfig, Rope, RopeLayout, RopeScaling};
 use puna_data::DataError;
+use puna_kernels::Isa;
+use puna_ops::Precision;
 use puna_train::OptimizerConfig;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Spanned;
@@ -40,6 +42,8 @@ pub struct PretrainConfig {
     /// Run blocks again on the way back instead of keeping what they computed: the same results, less memory.
     #[serde(default)]
     pub recompute: bool,
+    /// What factors of products with weights are rounded to. `auto` is bf16 where this CPU multiplies it, else f32.
+    pub precision: Option<Spanned<PrecisionChoice>>,
     /// Let attention see no further back than its document's beginning. The paper does not say; off by default.
     #[serde(default)]
     pub within_documents: bool,
@@ -80,6 +84,18 @@ pub struct ModelTable {
     pub rope_theta: Option<f32>,
     /// Whether the output matrix is the embedding.
     pub tied_output: Option<bool>,
+}
+
+/// What factors of products with weights are rounded to; master weights, their gradients and all sums are f32 always.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionChoice {
+    /// bf16 where the CPU has instructions for it, else f32.
+    Auto,
+    /// f32: the same on every CPU.
+    F32,
+    /// bf16, or an error.
+    Bf16,
 }
 
 /// AdamW and the learning rate over time.
@@ -276,6 +292,27 @@ impl PretrainConfig {
     /// No TOML, an unknown key, a missing one, a value out of range: with line and column.
     pub fn parse(file: &str, text: &str) -> Result<Self, RecipeError> {
         toml::from_str(text).map_err(|e| located(file, text, e.span().unwrap_or(0..0), e.message()))
+    }
+
+    /// The precision of products on an instruction set.
+    ///
+    /// # Errors
+    /// The set lacks what was asked for, with line and column.
+    pub fn precision(&self, file: &str, text: &str, isa: Isa) -> Result<Precision, RecipeError> {
+        let (choice, span) = match &self.precision {
+            Some(choice) => (*choice.get_ref(), choice.span()),
+            None => (PrecisionChoice::Auto, 0..0),
+        };
+        let precision = match choice {
+            PrecisionChoice::Auto => Precision::best(isa),
+            PrecisionChoice::F32 => Precision::F32,
+            PrecisionChoice::Bf16 => Precision::Bf16,
+        };
+        if precision.is_available(isa) {
+            return Ok(precision);
+        }
+        let message = format!("precision: expected \"auto\" or \"f32\" with {isa}, found \"bf16\"");
+        Err(located(file, text, span, &message))
     }
 
     /// Decides every number, for a vocabulary of `vocab_size`.

@@ -1,7 +1,7 @@
 //! Pre-training (arXiv 2307.09288, section 2): from a corpus to a base model.
 //!
-//! The next token of packed text is learned by AdamW in f32, with linear warm-up, a cosine and clipped gradients. What is
-//! simplified beside the paper: one machine; products in f32, not in bf16.
+//! The next token of packed text is learned by AdamW in f32, with linear warm-up, a cosine and clipped gradients. Factors
+//! of products are rounded to bf16 where the CPU multiplies it. What is simplified beside the paper: one machine.
 //!
 //! **Exact.** On one instruction set the weights after each step are a function of the settings and the corpus alone:
 //! not of threads, micro-batches or interruptions. A batch is whole sequences; gradients accumulate sequence by
@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use puna_data::{Corpus, MANIFEST, Sha256};
 use puna_kernels::{Cpu, peak};
+use puna_ops::Precision;
 use puna_train::{Grads, INIT_STD, Layout, MicroBatch, Optimizer, Pass, Schedule, grad_norm};
 
 use config::Settled;
@@ -40,6 +41,7 @@ const FIRST_LOSS_TOLERANCE: f64 = 0.5;
 pub struct Pretrain<'a> {
     config: &'a PretrainConfig,
     settled: Settled,
+    precision: Precision,
     corpus: &'a Corpus,
     cpu: &'a Cpu,
     layout: Layout,
@@ -94,7 +96,8 @@ impl<'a> Pretrain<'a> {
         let manifest = corpus.manifest();
         let settled = config.settle(file, text, manifest.tokenizer.vocab_size as usize)?;
         let corpus_tokens = manifest.sources.iter().map(|source| source.train.tokens).sum();
-        let plan = Plan::new(&settled, config.recompute, config.estimate, corpus_tokens);
+        let precision = config.precision(file, text, cpu.isa())?;
+        let plan = Plan::new(&settled, config, precision, corpus_tokens);
         let path = corpus.folder().join(&manifest.tokenizer.file);
         let tokenizer = fs::read(&path).map_err(RecipeError::io(&path))?;
         let path = corpus.folder().join(MANIFEST);
@@ -107,7 +110,18 @@ impl<'a> Pretrain<'a> {
             parent: None,
         };
         let layout = Layout::new(&settled.model);
-        Ok(Self { config, settled, corpus, cpu, layout, plan, tokenizer, chain, settings })
+        Ok(Self {
+            config,
+            settled,
+            precision,
+            corpus,
+            cpu,
+            layout,
+            plan,
+            tokenizer,
+            chain,
+            settings,
+        })
     }
 
     /// What the run will be.
@@ -139,8 +153,19 @@ impl<'a> Pretrain<'a> {
         Ok(MachineSpeed {
             n_threads: self.cpu.pool().n_threads(),
             tokens_per_sec: n_tokens as f64 / start.elapsed().as_secs_f64(),
-            peak_gflops: peak::f32_gflops(self.cpu),
+            peak_gflops: self.peak_gflops(),
         })
+    }
+
+    /// What this machine does at most in the run's precision.
+    fn peak_gflops(&self) -> f64 {
+        match self.precision {
+            Precision::F32 => peak::f32_gflops(self.cpu),
+            // Plain code has no such instruction.
+            Precision::Bf16 => {
+                peak::bf16_gflops(self.cpu).unwrap_or_else(|| peak::f32_gflops(self.cpu))
+            }
+        }
     }
 
     /// Trains from the beginning, into the new folder `path`; `text` is the configuration's.
@@ -205,7 +230,7 @@ impl<'a> Pretrain<'a> {
 /// Every setting that the result depends on.
 fn settings(config: &PretrainConfig, settled: &Settled) -> BTreeMap<String, String> {
     let Settled { model, seq_len, n_seqs, n_steps, n_warmup, lr, .. } = settled;
-    let PretrainConfig { seed, within_documents, optimizer, guard, .. } = config;
+    let PretrainConfig { seed, precision, within_documents, optimizer, guard, .. } = config;
     [
         ("model", format!("{model:?}")),
         ("seq_len", seq_len.to_string()),
@@ -216,6 +241,7 @@ fn settings(config: &PretrainConfig, settled: &Settled) -> BTreeMap<String, Stri
         ("min_lr_ratio", optimizer.min_lr_ratio.to_string()),
         ("optimizer", format!("{:?}", optimizer.numbers())),
         ("seed", seed.to_string()),
+        ("precision", format!("{:?}", precision.as_ref().map(|choice| choice.get_ref()))),
         ("within_documents", within_documents.to_string()),
         ("guard", format!("{guard:?}")),
     ]
@@ -250,7 +276,7 @@ impl<'a> Training<'a> {
             weights: of.layout.init(of.config.seed),
             grads: Grads::new(&of.layout),
             optimizer: Optimizer::new(&of.layout),
-            pass: Pass::new(&of.layout, micro_batch, seq_len, of.config.recompute),
+            pass: Pass::new(&of.layout, micro_batch, seq_len, of.config.recompute, of.precision),
             state: State {
                 version: 0,
                 step: 0,
@@ -285,7 +311,7 @@ impl<'a> Training<'a> {
         let of = self.of;
         let Settled { seq_len, n_seqs, n_steps, .. } = of.settled;
         let batch_tokens = (n_seqs * seq_len) as u64;
-        let peak_gflops = peak::f32_gflops(of.cpu);
+        let peak_gflops = of.peak_gflops();
         let mut log = Log::open(folder.path(), self.state.step)?;
         while self.state.step < n_steps {
             if stop() {

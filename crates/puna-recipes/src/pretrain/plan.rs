@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use puna_ops::Precision;
 use puna_train::{MemoryNeeds, flops_per_token};
 
-use super::config::{EstimateTable, Settled};
+use super::config::{EstimateTable, PretrainConfig, Settled};
 
 /// The plan of a run.
 #[derive(Clone, Debug)]
@@ -15,6 +16,7 @@ pub struct Plan {
     /// Bytes of memory by kind.
     pub memory: MemoryNeeds,
     estimate: EstimateTable,
+    precision: Precision,
     /// Tokens that the corpus has for training.
     corpus_tokens: u64,
 }
@@ -26,23 +28,24 @@ pub struct MachineSpeed {
     pub n_threads: usize,
     /// Tokens a second.
     pub tokens_per_sec: f64,
-    /// The machine's peak in f32, in GFLOP/s.
+    /// The machine's peak in the precision of products, in GFLOP/s.
     pub peak_gflops: f64,
 }
 
 impl Plan {
     pub(super) fn new(
         settled: &Settled,
-        recompute: bool,
-        estimate: EstimateTable,
+        config: &PretrainConfig,
+        precision: Precision,
         corpus_tokens: u64,
     ) -> Self {
         let Settled { model, micro_batch, seq_len, .. } = settled;
         Self {
             flops_per_token: flops_per_token(model, *seq_len),
-            memory: MemoryNeeds::new(model, *micro_batch, *seq_len, recompute),
+            memory: MemoryNeeds::new(model, *micro_batch, *seq_len, config.recompute),
             settled: settled.clone(),
-            estimate,
+            estimate: config.estimate,
+            precision,
             corpus_tokens,
         }
     }
@@ -73,9 +76,10 @@ impl Plan {
                 if c.tied_output { ", output tied" } else { "" },
             ),
             format!(
-                "work        {} FLOP a token, {} FLOP in all",
+                "work        {} FLOP a token, {} FLOP in all; products in {}",
                 Count(self.flops_per_token),
-                Count(self.flops_per_token * self.n_tokens() as f64)
+                Count(self.flops_per_token * self.n_tokens() as f64),
+                self.precision.name()
             ),
             format!(
                 "memory      {}: weights {}, gradients {}, optimizer {}, activations {}, logits {}, a copy for continuations {}",

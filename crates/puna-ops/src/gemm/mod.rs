@@ -1,0 +1,254 @@
+//! Products of dense matrices of f32, in every combination of layouts that forward and backward need, in f32 or with
+//! factors rounded to bf16.
+//!
+//! # The sum of one output
+//! Terms are cut into blocks of [`BLOCK_K`], the last may be shorter. A block's sum starts at zero and adds products
+//! in ascending order, each by one fused multiply-add ([scalar](puna_kernels::Isa::Scalar): rounded apart). Blocks'
+//! sums are added to the output in ascending order: to what it holds, or, when it is overwritten, the first takes its
+//! place. Neither threads, tiles nor the other outputs matter.
+//!
+//! With [`Precision::Bf16`] terms are added in pairs, `2i + 1` and then `2i`, as [`Pairs::dot`](puna_kernels::simd::Pairs)
+//! says; where their number is odd, a zero takes part.
+//!
+//! # How it is computed
+//! As in Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008): `b` is packed once by all
+//! threads into tiles of columns, each task packs its rows of `a`, and a tile of outputs stays in registers while a
+//! block of terms passes.
+
+use std::ops::Range;
+
+use puna_kernels::simd::{Op, Pairs, PairsOp, Simd};
+use puna_kernels::{Cpu, Isa, with_scratch};
+
+mod tile;
+
+use tile::{Bf16, MAX_TILE_COLS, MAX_TILE_ROWS, Terms};
+pub(crate) use tile::{Floats, Packed, multiply, pack_cols, packed_len, scratch_len};
+
+/// Terms that are summed in registers before they are added to the output.
+pub const BLOCK_K: usize = 256;
+/// Rows of outputs in a task: with a block of terms they fit a cache of the second level.
+const TASK_ROWS: usize = 96;
+/// Floats of `b` that are packed at once.
+const MOST_PACKED: usize = 2 << 20;
+/// A matrix `[rows, cols]` of f32 in memory: row by row, or column by column.
+#[derive(Clone, Copy, Debug)]
+pub struct Mat<'a> {
+    /// From the first element on.
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    /// From a row to the next, and from a column to the next; one of them is 1.
+    row_step: usize,
+    col_step: usize,
+}
+
+impl<'a> Mat<'a> {
+    /// The matrix `[rows, cols]` in `data`, row by row.
+    ///
+    /// # Panics
+    /// When `data` has another length.
+    #[must_use]
+    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        assert_eq!(data.len(), rows * cols, "elements of a matrix of {rows} x {cols}");
+        Self { data, rows, cols, row_step: cols, col_step: 1 }
+    }
+
+    /// Its transpose, without moving anything.
+    #[must_use]
+    pub fn t(self) -> Self {
+        let Self { data, rows, cols, row_step, col_step } = self;
+        Self { data, rows: cols, cols: rows, row_step: col_step, col_step: row_step }
+    }
+
+    /// Some of its rows.
+    ///
+    /// # Panics
+    /// When there are no such rows.
+    #[must_use]
+    pub fn rows(self, rows: Range<usize>) -> Self {
+        assert!(rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        let first = (rows.start * self.row_step).min(self.data.len());
+        Self { data: &self.data[first..], rows: rows.len(), ..self }
+    }
+}
+
+/// What becomes of the numbers that the outputs hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Out {
+    /// They are overwritten.
+    Set,
+    /// The product is added to them.
+    Add,
+}
+
+/// How factors of products are rounded. Sums are f32 always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Not at all.
+    F32,
+    /// To bf16, to nearest even: with instructions for it about twice as fast.
+    Bf16,
+}
+
+impl Precision {
+    /// bf16 where an instruction set multiplies it, else f32.
+    #[must_use]
+    pub fn best(isa: Isa) -> Self {
+        if isa.has_bf16() { Self::Bf16 } else { Self::F32 }
+    }
+
+    /// Whether products of this precision can be had: bf16 also by [`Isa::Scalar`], for reference.
+    #[must_use]
+    pub fn is_available(self, isa: Isa) -> bool {
+        self == Self::F32 || isa.has_bf16() || isa == Isa::Scalar
+    }
+
+    /// The name that configurations use.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+/// Products of one precision, with the working memory that they pass on to each other.
+#[derive(Debug)]
+pub struct Products {
+    precision: Precision,
+    packed: Vec<f32>,
+}
+
+impl Products {
+    /// Products whose factors are rounded to `precision`.
+    #[must_use]
+    pub fn new(precision: Precision) -> Self {
+        Self { precision, packed: Vec::new() }
+    }
+
+    /// `c[m, n] = Σ_k a[m, k]·b[k, n]`, or `c[m, n] += …`; `a` is `[M, K]`, `b` `[K, N]`, `c` `[M, N]`.
+    ///
+    /// # Panics
+    /// When shapes do not fit, or the instruction set lacks the precision.
+    pub fn gemm(&mut self, cpu: &Cpu, a: Mat<'_>, b: Mat<'_>, c: &mut [f32], out: Out) {
+        let precision = self.precision;
+        let (n_rows, n_terms, n_cols) = (a.rows, a.cols, b.cols);
+        assert_eq!(b.rows, n_terms, "terms of both factors");
+        assert_eq!(c.len(), n_rows * n_cols, "outputs of {n_rows} x {n_cols}");
+        if n_terms == 0 && out == Out::Set {
+            c.fill(0.0);
+        }
+        if c.is_empty() || n_terms == 0 {
+            return;
+        }
+        let most_cols = (MOST_PACKED / n_terms / MAX_TILE_COLS).max(1) * MAX_TILE_COLS;
+        let task_rows = task_rows(n_rows, cpu.pool().n_threads());
+        for first_col in (0..n_cols).step_by(most_cols) {
+            let cols = first_col..n_cols.min(first_col + most_cols);
+            let len = packed_len(n_terms, cols.len());
+            if self.packed.len() < len {
+                self.packed.resize(len, 0.0);
+            }
+            // Whole tiles of any instruction set lie between multiples of the widest.
+            let n_units = match precision {
+                Precision::F32 => n_terms,
+                Precision::Bf16 => n_terms.div_ceil(2),
+            };
+            let tiles = &mut self.packed[..n_units * cols.len().next_multiple_of(MAX_TILE_COLS)];
+            cpu.pool().run_chunks(tiles, n_units * MAX_TILE_COLS, &|task, packed| {
+                let first = cols.start + task * MAX_TILE_COLS;
+                let cols = first..cols.end.min(first + MAX_TILE_COLS);
+                dispatch(cpu, precision, PackCols { b, cols, packed });
+            });
+            let packed = Packed { tiles: &*tiles, n_terms, n_cols: cols.len() };
+            cpu.pool().run_chunks(c, task_rows * n_cols, &|task, c| {
+                let rows = task * task_rows..n_rows.min((task + 1) * task_rows);
+                let c = &mut c[cols.start..];
+                with_scratch(scratch_len(rows.len()), |scratch| {
+                    let task = Multiply { a, rows, packed, c, stride: n_cols, out, scratch };
+                    dispatch(cpu, precision, task);
+                });
+            });
+        }
+    }
+}
+
+/// Rows in a task: few enough for every thread to have several, else [`TASK_ROWS`].
+fn task_rows(n_rows: usize, n_threads: usize) -> usize {
+    let share = n_rows.div_ceil(4 * n_threads).next_multiple_of(MAX_TILE_ROWS);
+    share.min(TASK_ROWS)
+}
+
+/// A task over any kind of terms.
+trait Task {
+    /// `run` must be `#[inline(always)]`.
+    fn run<S: Simd, T: Terms<S>>(self, s: S, t: T);
+}
+
+fn dispatch(cpu: &Cpu, precision: Precision, task: impl Task) {
+    match precision {
+        Precision::F32 => cpu.dispatch(InF32(task)),
+        Precision::Bf16 => cpu.dispatch_pairs(InBf16(task)),
+    }
+}
+
+struct InF32<T>(T);
+
+impl<T: Task> Op for InF32<T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.0.run(s, Floats);
+    }
+}
+
+struct InBf16<T>(T);
+
+impl<T: Task> PairsOp for InBf16<T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, P: Pairs<S>>(self, s: S, pairs: P) {
+        self.0.run(s, Bf16(pairs));
+    }
+}
+
+/// Packs some columns of `b`: see [`pack_cols`].
+struct PackCols<'a> {
+    b: Mat<'a>,
+    cols: Range<usize>,
+    packed: &'a mut [f32],
+}
+
+impl Task for PackCols<'_> {
+    #[inline(always)]
+    fn run<S: Simd, T: Terms<S>>(self, s: S, t: T) {
+        pack_cols(s, t, self.b, self.cols, self.packed);
+    }
+}
+
+/// Some rows of `a` with all packed columns.
+struct Multiply<'a> {
+    a: Mat<'a>,
+    rows: Range<usize>,
+    packed: Packed<'a>,
+    /// The task's rows, `stride` apart, of the outputs.
+    c: &'a mut [f32],
+    stride: usize,
+    out: Out,
+    scratch: &'a mut [f32],
+}
+
+impl Task for Multiply<'_> {
+    #[inline(always)]
+    fn run<S: Simd, T: Terms<S>>(self, s: S, t: T) {
+        let Self { a, rows, packed, c, stride, out, scratch } = self;
+        multiply(s, t, a.rows(rows), packed, c, stride, out, scratch);
+    }
+}
+
+#[cfg(test)]
+mod tests;
