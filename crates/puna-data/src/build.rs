@@ -36,7 +36,8 @@ const N_READS: u64 = 3;
 pub struct Job<'a> {
     /// What to build.
     pub config: &'a Config,
-    /// Where relative paths of texts and lists begin.
+    /// Where relative paths of texts and of their lists of groups begin. Lists of words are parts of the configuration:
+    /// they begin in its folder.
     pub texts: &'a Path,
     /// `tokenizer.model` or `tokenizer.json`.
     pub tokenizer: &'a Path,
@@ -59,7 +60,7 @@ pub fn build(job: &Job<'_>, folder: &Path, on: Progress<'_>) -> Result<Manifest,
     let mut n_bytes = 0;
     for source in &config.sources {
         let filter = source.filter.as_ref().unwrap_or(&config.filter);
-        filters.push(Filters::open(filter, job.texts)?);
+        filters.push(Filters::open(filter, config.folder())?);
         for path in source.paths.get_ref() {
             n_bytes += check_file(&resolve(job.texts, path))?;
         }

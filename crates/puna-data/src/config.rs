@@ -111,7 +111,7 @@ pub struct ScriptFilter {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WordFilter {
-    /// A word a line; lines that begin with `#` are comments.
+    /// A word a line; lines that begin with `#` are comments. Its path begins in the folder of the configuration.
     pub list: PathBuf,
     /// What to do where one is found.
     #[serde(default)]
@@ -267,6 +267,11 @@ impl Config {
     /// The configuration, word for word.
     pub(crate) fn text(&self) -> &str {
         &self.origin.1
+    }
+
+    /// The folder of its file.
+    pub(crate) fn folder(&self) -> &Path {
+        Path::new(&self.origin.0).parent().unwrap_or(Path::new(""))
     }
 
     /// An error about what stands at `span`.

@@ -8,8 +8,10 @@ use crate::vocabulary::TokenizerFile;
 
 /// The two sides of a corpus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+pub enum Side {
+    /// What training never sees.
     HeldOut,
+    /// What training reads.
     Train,
 }
 

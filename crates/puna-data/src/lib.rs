@@ -33,12 +33,14 @@ mod shard;
 mod shuffle;
 mod source;
 mod stream;
+mod texts;
 mod vocabulary;
 mod words;
 
 pub use build::{Job, Progress, build};
 pub use config::Config;
 pub use corpus::Corpus;
+pub use document::Side;
 pub use error::DataError;
 pub use manifest::{
     Amount, MANIFEST, Manifest, Named, Removed, Sha256, Shard, SourceRecord, Split, Vocabulary,
@@ -47,3 +49,4 @@ pub use manifest::{
 pub use read::unpacked;
 pub use shard::ShardHeader;
 pub use stream::{HeldOutWindow, HeldOutWindows, Place, Sequence, Training};
+pub use texts::Texts;

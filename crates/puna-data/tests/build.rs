@@ -12,6 +12,7 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
+use puna_data::Side;
 use puna_testkit::testdata;
 use serde_json::json;
 
@@ -295,4 +296,22 @@ fn tables_of_pyarrow_give_the_ids_of_sentencepiece() {
             format!("none.parquet: expected a column of strings called {field:?}, found {found}");
         assert!(message.starts_with(&expected), "{message}");
     }
+}
+
+#[test]
+fn a_corpus_is_text_again() {
+    let desk = Desk::new();
+    let documents = stories(400, 5);
+    desk.write("a.txt", as_text(&documents));
+    let top = "shard_tokens = 10000\n[held_out]\nfraction = 0.3\nnear_duplicates = 1.0";
+    desk.build("out", &config(top, "a.txt", "")).unwrap();
+    let corpus = desk.open("out");
+    assert!(corpus.manifest().sources[0].train.tokens > 100_000, "more than is read at once");
+    let texts = |side| corpus.texts(0, side).collect::<Result<Vec<_>, _>>().unwrap();
+    let (train, held_out) = (texts(Side::Train), texts(Side::HeldOut));
+    assert!(held_out.len() > 50);
+    assert_eq!(train, decoded(&corpus, "train", "a"));
+    assert_eq!(held_out, decoded(&corpus, "held_out", "a"));
+    let both: HashSet<String> = train.into_iter().chain(held_out).collect();
+    assert_eq!(both, documents.into_iter().collect());
 }

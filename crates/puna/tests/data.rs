@@ -59,7 +59,10 @@ fn build(config: &str, extra: &[&str]) -> Run {
 #[test]
 fn what_is_built_is_told_and_shown() {
     let folder = Folder::new();
-    let config = folder.prepare("out = \"out\"\nshard_tokens = 300");
+    // The list of words lies beside the configuration, not among the texts.
+    let filter = "[filter]\nwords = { list = \"words.txt\" }";
+    let config = folder.prepare(&format!("out = \"out\"\nshard_tokens = 300\n{filter}"));
+    fs::write(folder.path("words.txt"), "# One of the fifty.\n49\n").unwrap();
     let built = build(&config, &["--threads", "2"]);
     built.expect(0, &["wrote ", "out in "]);
     for part in ["SOURCE", "pigs", "100.0 %", "CC0-1.0"] {
@@ -73,10 +76,28 @@ fn what_is_built_is_told_and_shown() {
             .unwrap();
     let source = &json["sources"][0];
     let documents = |side: &str| source[side]["documents"].as_u64().unwrap();
-    assert_eq!(documents("train") + documents("held_out"), 50);
+    assert_eq!(documents("train") + documents("held_out"), 49);
+    assert_eq!(source["removed"]["words"]["n"], 1);
     assert_eq!(source["files"][0]["file"], "texts/pigs.txt");
     assert_eq!(source["origin"], "made up");
-    assert_eq!(folder.listing(), ["c.toml", "out", "texts"]);
+    assert_eq!(folder.listing(), ["c.toml", "out", "texts", "words.txt"]);
+
+    // What is held out and what is not, as text.
+    let text = |more: &[&str]| {
+        let run = run(&[&["data", "text", &out, "--source", "pigs"], more].concat());
+        run.expect(0, &[]).stdout.clone()
+    };
+    let (held_out, train) = (text(&[]), text(&["--train", "--marker", "<|endofdoc|>"]));
+    let both: Vec<&str> =
+        [&*held_out, &train].into_iter().flat_map(|t| t.split("<|endofdoc|>\n")).collect();
+    assert_eq!(both.len(), 49);
+    for i in 0..49 {
+        let story =
+            format!("Once upon a time there were {i} little pigs.\n\nThey lived in a wood.\n");
+        assert!(both.contains(&&*story), "{i}: {both:?}");
+    }
+    run(&["data", "text", &out, "--source", "cows"])
+        .expect(2, &["--source: expected one of pigs, found cows"]);
 
     // The same bytes elsewhere, by other paths and another number of threads.
     let moved = Folder::new();

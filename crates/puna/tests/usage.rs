@@ -99,7 +99,9 @@ fn completions_name_every_command() {
 /// `PUNA_UPDATE=1 cargo test -p puna --test usage`.
 #[test]
 fn help_is_as_recorded() {
-    for command in ["", "data build", "data show", "tokenizer train"].into_iter().chain(COMMANDS) {
+    for command in
+        ["", "data build", "data show", "data text", "tokenizer train"].into_iter().chain(COMMANDS)
+    {
         let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let run = run(&args);
         run.expect(0, &[]);

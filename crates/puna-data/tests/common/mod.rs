@@ -40,7 +40,8 @@ impl Desk {
         config: &str,
         n_threads: usize,
     ) -> Result<Manifest, DataError> {
-        let config = Config::parse("config.toml", config)?;
+        let name = self.path("config.toml").display().to_string();
+        let config = Config::parse(&name, config)?;
         let out = self.path(out);
         fs::create_dir(&out).unwrap();
         let job = Job { config: &config, texts: self.0.path(), tokenizer: &tokenizer(), n_threads };

@@ -33,7 +33,7 @@ pub(crate) struct BuildArgs {
     /// The tokenizer.model or tokenizer.json to use [default: the configuration's `tokenizer`]
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
-    /// Where the paths of texts and lists begin [default: the configuration's folder]
+    /// Where the paths of texts and of their lists of groups begin [default: the configuration's folder]
     #[arg(long, value_name = "DIR")]
     texts: Option<PathBuf>,
     /// Replace the folder if training data are there

@@ -3,6 +3,7 @@
 mod build;
 mod report;
 mod show;
+mod text;
 
 use clap::{Args, Subcommand};
 
@@ -22,6 +23,7 @@ pub(crate) struct DataArgs {
 enum Action {
     Build(build::BuildArgs),
     Show(show::ShowArgs),
+    Text(text::TextArgs),
 }
 
 /// Builds or shows.
@@ -29,5 +31,6 @@ pub(crate) fn run(args: &DataArgs) -> anyhow::Result<()> {
     match &args.action {
         Action::Build(args) => build::run(args),
         Action::Show(args) => show::run(args),
+        Action::Text(args) => text::run(args),
     }
 }
