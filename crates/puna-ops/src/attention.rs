@@ -9,11 +9,15 @@
 
 use std::ops::Range;
 
-use puna_kernels::simd::{Op, Simd, exp};
+use puna_kernels::simd::{Simd, exp};
 use puna_kernels::{Cpu, with_scratch};
 
-use crate::gemm::{Floats, Mat, Out, Packed, multiply, pack_cols, packed_len, scratch_len};
+use crate::gemm::{
+    Mat, Out, Packed, Precision, Task, Terms, dispatch, multiply, pack_cols, packed_len,
+    scratch_len,
+};
 use crate::heads::HeadShape;
+use crate::max::max;
 
 /// Queries in a block; a multiple of the rows of every instruction set's tile.
 const BLOCK: usize = 48;
@@ -31,6 +35,7 @@ pub type Starts<'a> = Option<&'a [u32]>;
 /// When lengths do not fit.
 pub fn attention(
     cpu: &Cpu,
+    precision: Precision,
     shape: HeadShape,
     groups: &[f32],
     starts: Starts<'_>,
@@ -44,7 +49,7 @@ pub fn attention(
         &|task, [out, log_sums]| {
             let group = Group::new(shape, groups, group_len, starts, task);
             with_scratch(Forward::scratch_len(shape), |scratch| {
-                cpu.dispatch(Forward { group, out, log_sums, scratch });
+                dispatch(cpu, precision, Forward { group, out, log_sums, scratch });
             });
         },
     );
@@ -59,6 +64,7 @@ pub fn attention(
 #[expect(clippy::too_many_arguments, reason = "what forward read and wrote, and gradients")]
 pub fn attention_backward(
     cpu: &Cpu,
+    precision: Precision,
     shape: HeadShape,
     groups: &[f32],
     starts: Starts<'_>,
@@ -77,7 +83,7 @@ pub fn attention_backward(
         let log_sums = &log_sums[task * n * shape.seq_len..][..n * shape.seq_len];
         let (out, d_out) = (&out[heads.clone()], &d_out[heads]);
         with_scratch(Backward::scratch_len(shape), |scratch| {
-            cpu.dispatch(Backward { group, out, log_sums, d_out, d_group, scratch });
+            dispatch(cpu, precision, Backward { group, out, log_sums, d_out, d_group, scratch });
         });
     });
 }
@@ -160,19 +166,17 @@ impl Forward<'_> {
     }
 }
 
-impl Op for Forward<'_> {
-    type Output = ();
-
+impl Task for Forward<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd, T: Terms<S>>(self, s: S, terms: T) {
         let Self { group, out, log_sums, scratch } = self;
         let shape = group.shape;
         let (t, h) = (shape.seq_len, shape.head_dim);
         let (keys, scratch) = scratch.split_at_mut(packed_len(h, t));
         let (values, scratch) = scratch.split_at_mut(packed_len(t, h));
         let (weights, scratch) = scratch.split_at_mut(BLOCK * t);
-        pack_cols(s, Floats, group.mat(group.keys).t(), 0..t, keys);
-        pack_cols(s, Floats, group.mat(group.values), 0..h, values);
+        pack_cols(s, terms, group.mat(group.keys).t(), 0..t, keys);
+        pack_cols(s, terms, group.mat(group.values), 0..h, values);
         for (head, queries) in group.queries.chunks_exact(t * h).enumerate() {
             for block in blocks(t) {
                 let n_keys = block.end;
@@ -180,7 +184,7 @@ impl Op for Forward<'_> {
                 let q = group.mat(queries).rows(block.clone());
                 multiply(
                     s,
-                    Floats,
+                    terms,
                     q,
                     by_elements(shape, keys, n_keys),
                     weights,
@@ -193,7 +197,7 @@ impl Op for Forward<'_> {
                 }
                 let p = Mat::new(weights, block.len(), n_keys);
                 let out = &mut out[head * t * h..][block.start * h..block.end * h];
-                multiply(s, Floats, p, by_keys(shape, values), out, h, Out::Set, scratch);
+                multiply(s, terms, p, by_keys(shape, values), out, h, Out::Set, scratch);
             }
         }
     }
@@ -211,10 +215,7 @@ fn softmax<S: Simd>(s: S, row: &mut [f32], seen: Range<usize>, scale: f32) -> f3
     row[..seen.start].fill(0.0);
     row[seen.end..].fill(0.0);
     let row = &mut row[..seen.end];
-    let mut max = f32::NEG_INFINITY;
-    for &x in &row[seen.start..] {
-        max = if x > max { x } else { max };
-    }
+    let max = max(s, &row[seen.start..]);
     let shift = s.splat(-max * scale);
     // Lanes are those of the whole row, so that they do not depend on where it begins to be seen.
     let mut sum = s.splat(0.0);
@@ -226,8 +227,9 @@ fn softmax<S: Simd>(s: S, row: &mut [f32], seen: Range<usize>, scale: f32) -> f3
         sum = s.add(sum, s.load_partial(&row[i..end]));
     }
     let sum = s.sum(sum);
-    for x in &mut row[seen.start..] {
-        *x /= sum;
+    let part = s.splat(1.0 / sum);
+    for weights in row[seen.start..].chunks_mut(S::LANES) {
+        s.store_partial(s.mul(s.load_partial(weights), part), weights);
     }
     max * scale + sum.ln()
 }
@@ -252,11 +254,9 @@ impl Backward<'_> {
     }
 }
 
-impl Op for Backward<'_> {
-    type Output = ();
-
+impl Task for Backward<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd, T: Terms<S>>(self, s: S, terms: T) {
         let Self { group, out, log_sums, d_out, d_group, scratch } = self;
         let shape = group.shape;
         let (t, h) = (shape.seq_len, shape.head_dim);
@@ -267,9 +267,9 @@ impl Op for Backward<'_> {
         let (d_out_packed, scratch) = scratch.split_at_mut(packed_len(BLOCK, h));
         let (weights, scratch) = scratch.split_at_mut(BLOCK * t);
         let (d_scores, scratch) = scratch.split_at_mut(BLOCK * t);
-        pack_cols(s, Floats, group.mat(group.keys).t(), 0..t, keys);
-        pack_cols(s, Floats, group.mat(group.values).t(), 0..t, values);
-        pack_cols(s, Floats, group.mat(group.keys), 0..h, keys_by_key);
+        pack_cols(s, terms, group.mat(group.keys).t(), 0..t, keys);
+        pack_cols(s, terms, group.mat(group.values).t(), 0..t, values);
+        pack_cols(s, terms, group.mat(group.keys), 0..h, keys_by_key);
         let (d_queries, d_rest) = d_group.split_at_mut(group.queries.len());
         d_rest.fill(0.0);
         let (d_keys, d_values) = d_rest.split_at_mut(t * h);
@@ -285,7 +285,7 @@ impl Op for Backward<'_> {
                 let d = group.mat(d_out).rows(block.clone());
                 multiply(
                     s,
-                    Floats,
+                    terms,
                     q,
                     by_elements(shape, keys, n_keys),
                     weights,
@@ -295,7 +295,7 @@ impl Op for Backward<'_> {
                 );
                 multiply(
                     s,
-                    Floats,
+                    terms,
                     d,
                     by_elements(shape, values, n_keys),
                     d_scores,
@@ -314,13 +314,13 @@ impl Op for Backward<'_> {
                 let p = Mat::new(weights, n_rows, n_keys);
                 let ds = Mat::new(d_scores, n_rows, n_keys);
                 let dq = &mut d_queries[block.start * h..block.end * h];
-                multiply(s, Floats, ds, by_keys(shape, keys_by_key), dq, h, Out::Set, scratch);
+                multiply(s, terms, ds, by_keys(shape, keys_by_key), dq, h, Out::Set, scratch);
                 // A block's packed tiles have as many terms as it has queries.
                 let packed = |tiles| Packed { tiles, n_terms: n_rows, n_cols: h };
-                pack_cols(s, Floats, q, 0..h, &mut q_packed[..packed_len(n_rows, h)]);
-                pack_cols(s, Floats, d, 0..h, &mut d_out_packed[..packed_len(n_rows, h)]);
-                multiply(s, Floats, ds.t(), packed(q_packed), d_keys, h, Out::Add, scratch);
-                multiply(s, Floats, p.t(), packed(d_out_packed), d_values, h, Out::Add, scratch);
+                pack_cols(s, terms, q, 0..h, &mut q_packed[..packed_len(n_rows, h)]);
+                pack_cols(s, terms, d, 0..h, &mut d_out_packed[..packed_len(n_rows, h)]);
+                multiply(s, terms, ds.t(), packed(q_packed), d_keys, h, Out::Add, scratch);
+                multiply(s, terms, p.t(), packed(d_out_packed), d_values, h, Out::Add, scratch);
             }
         }
     }
@@ -364,10 +364,14 @@ fn dot<S: Simd>(s: S, x: &[f32], y: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use puna_kernels::Isa;
+
     use super::*;
     use crate::testing::{
         assert_gradient, assert_same_for_any_threads, cpus, finite_differences, random,
     };
+
+    const F32: Precision = Precision::F32;
 
     fn shape(seq_len: usize, n_heads: usize, n_kv_heads: usize, head_dim: usize) -> HeadShape {
         HeadShape { n_seqs: 2, seq_len, n_heads, n_kv_heads, head_dim }
@@ -403,13 +407,14 @@ mod tests {
 
     fn run(
         cpu: &Cpu,
+        precision: Precision,
         shape: HeadShape,
         groups: &[f32],
         starts: Starts<'_>,
     ) -> (Vec<f32>, Vec<f32>) {
         let n = shape.n_rows() * shape.n_heads;
         let (mut out, mut log_sums) = (vec![f32::NAN; n * shape.head_dim], vec![f32::NAN; n]);
-        attention(cpu, shape, groups, starts, &mut out, &mut log_sums);
+        attention(cpu, precision, shape, groups, starts, &mut out, &mut log_sums);
         (out, log_sums)
     }
 
@@ -433,10 +438,12 @@ mod tests {
                 out.iter().zip(&d_out).map(|(o, &d)| o * f64::from(d)).sum()
             });
             for cpu in cpus() {
-                let (out, log_sums) = run(&cpu, shape, &groups, starts);
+                let (out, log_sums) = run(&cpu, F32, shape, &groups, starts);
                 assert_gradient("out", &out, &expected);
                 let mut d = vec![f32::NAN; groups.len()];
-                attention_backward(&cpu, shape, &groups, starts, &out, &log_sums, &d_out, &mut d);
+                attention_backward(
+                    &cpu, F32, shape, &groups, starts, &out, &log_sums, &d_out, &mut d,
+                );
                 assert_gradient("d_groups", &d, &gradient);
             }
         }
@@ -450,12 +457,14 @@ mod tests {
         let documents = documents(shape, 31);
         for starts in [None, Some(&documents[..])] {
             for cpu in cpus() {
-                let (out, log_sums) = run(&cpu, shape, &groups, starts);
+                let (out, log_sums) = run(&cpu, F32, shape, &groups, starts);
                 assert_gradient("out", &out, &formula(shape, &all, starts));
                 // The gradient along one direction.
                 let (d_out, direction) = (random(2, out.len()), random(3, groups.len()));
                 let mut d = vec![f32::NAN; groups.len()];
-                attention_backward(&cpu, shape, &groups, starts, &out, &log_sums, &d_out, &mut d);
+                attention_backward(
+                    &cpu, F32, shape, &groups, starts, &out, &log_sums, &d_out, &mut d,
+                );
                 let slope: f64 = d.iter().zip(&direction).map(|(&a, &b)| f64::from(a * b)).sum();
                 let along = |step: &[f64]| {
                     let moved: Vec<f64> = all
@@ -476,22 +485,50 @@ mod tests {
     }
 
     #[test]
+    fn bf16_is_near_f32_and_threads_change_no_bit() {
+        let shape = shape(BLOCK + 5, 4, 2, 10);
+        let groups = random(1, shape.n_rows() * shape.row_len());
+        let d_out = random(2, shape.n_rows() * shape.n_heads * shape.head_dim);
+        for isa in Isa::available().into_iter().filter(|&isa| Precision::Bf16.is_available(isa)) {
+            let both = |n_threads, precision| {
+                let cpu = Cpu::with_isa(isa, n_threads).unwrap();
+                let (out, log_sums) = run(&cpu, precision, shape, &groups, None);
+                let mut d = vec![0.0; groups.len()];
+                attention_backward(
+                    &cpu, precision, shape, &groups, None, &out, &log_sums, &d_out, &mut d,
+                );
+                [out, d]
+            };
+            let found = both(1, Precision::Bf16);
+            for (found, exact) in found.iter().zip(both(1, F32)) {
+                let largest = exact.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+                for (i, (f, e)) in found.iter().zip(&exact).enumerate() {
+                    assert!((f - e).abs() < 0.02 * largest, "{isa}: {f} at {i}, in f32 {e}");
+                }
+            }
+            for (a, b) in both(7, Precision::Bf16).iter().zip(&found) {
+                crate::testing::assert_same_bits("threads", a, b);
+            }
+        }
+    }
+
+    #[test]
     fn threads_and_company_change_no_bit() {
         let shape = shape(100, 4, 2, 16);
         let groups = random(1, shape.n_rows() * shape.row_len());
         let d_out = random(2, shape.n_rows() * shape.n_heads * shape.head_dim);
-        let backward = |cpu: &Cpu, shape: HeadShape, groups: &[f32], d_out: &[f32]| {
-            let (out, log_sums) = run(cpu, shape, groups, None);
+        let backward = |cpu: &Cpu, precision, shape: HeadShape, groups: &[f32], d_out: &[f32]| {
+            let (out, log_sums) = run(cpu, precision, shape, groups, None);
             let mut d = vec![0.0; groups.len()];
-            attention_backward(cpu, shape, groups, None, &out, &log_sums, d_out, &mut d);
+            attention_backward(cpu, precision, shape, groups, None, &out, &log_sums, d_out, &mut d);
             [out, d].concat()
         };
-        assert_same_for_any_threads(|cpu| backward(cpu, shape, &groups, &d_out));
+        assert_same_for_any_threads(|cpu| backward(cpu, F32, shape, &groups, &d_out));
         for cpu in cpus() {
-            let together = backward(&cpu, shape, &groups, &d_out);
+            let together = backward(&cpu, F32, shape, &groups, &d_out);
             let one = HeadShape { n_seqs: 1, ..shape };
             let second =
-                backward(&cpu, one, &groups[groups.len() / 2..], &d_out[d_out.len() / 2..]);
+                backward(&cpu, F32, one, &groups[groups.len() / 2..], &d_out[d_out.len() / 2..]);
             let n_out = d_out.len();
             crate::testing::assert_same_bits(
                 "out",

@@ -3,6 +3,8 @@
 use puna_kernels::Cpu;
 use puna_kernels::simd::{Op, Simd, exp};
 
+use crate::max::max;
+
 /// Losses of some tokens, and the gradient in place of their logits.
 ///
 /// `logits` is `[T, V]`, `targets` and `scales` are `[T]`. `losses[t] = ln Σ_v e^logits[t,v] − logits[t, targets[t]]`, in
@@ -54,10 +56,7 @@ impl Op for Row<'_> {
     fn run<S: Simd>(self, s: S) -> f32 {
         let Self { logits, target, scale } = self;
         let of_target = logits[target];
-        let mut max = f32::NEG_INFINITY;
-        for &x in &*logits {
-            max = if x > max { x } else { max };
-        }
+        let max = max(s, logits);
         let shift = s.splat(-max);
         let mut sum = s.splat(0.0);
         for chunk in logits.chunks_mut(S::LANES) {

@@ -11,6 +11,7 @@ mod cross_entropy;
 mod embedding;
 mod gemm;
 mod heads;
+mod max;
 mod norm;
 mod swiglu;
 #[cfg(test)]

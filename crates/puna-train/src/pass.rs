@@ -105,6 +105,7 @@ struct Between {
 pub struct Pass {
     layout: Layout,
     shape: HeadShape,
+    precision: Precision,
     table: RopeTable,
     /// For each block; with recomputation one for all, and `inputs` instead.
     saved: Vec<Saved>,
@@ -119,8 +120,8 @@ pub struct Pass {
 
 impl Pass {
     /// A pass of `n_seqs` sequences of `seq_len` tokens. With `recompute`, blocks keep their input alone and are run
-    /// again on the way back: less memory for a third more work, and the same bits. Products of weights are of
-    /// `precision`; attention, norms, losses and sums are f32.
+    /// again on the way back: less memory for a third more work, and the same bits. Factors of products
+    /// are rounded to `precision`; norms, softmax, losses and all sums are f32.
     #[must_use]
     pub fn new(
         layout: &Layout,
@@ -158,6 +159,7 @@ impl Pass {
         };
         Self {
             shape,
+            precision,
             table,
             saved: saved.collect(),
             inputs: if recompute { (0..n_layers).map(|_| floats(d)).collect() } else { Vec::new() },
@@ -278,7 +280,7 @@ impl Pass {
         rmsnorm(cpu, x, w.attn_norm(), w.eps, normed);
         product(products, normed, w.wqkv(), qkv, Out::Set);
         rows_to_groups(cpu, self.shape, &self.table, qkv, groups);
-        attention(cpu, self.shape, groups, starts, heads, log_sums);
+        attention(cpu, self.precision, self.shape, groups, starts, heads, log_sums);
         let rows = &mut wide[..n * q];
         heads_to_rows(cpu, self.shape, heads, rows);
         x_mid.copy_from_slice(x);
@@ -305,6 +307,7 @@ impl Pass {
     ) {
         let c = self.layout.config();
         let (shape, n, f, q) = (self.shape, self.shape.n_rows(), c.hidden_dim, c.q_dim());
+        let precision = self.precision;
         let Saved { x, groups, heads, log_sums, x_mid, gate_up } = &self.saved[place];
         let Between {
             products,
@@ -340,7 +343,9 @@ impl Pass {
         input_grad(cpu, products, n, dx, w.wo(), d_rows);
         rows_to_heads(cpu, shape, d_rows, d_heads);
         let d_groups = &mut d_widest[..n * shape.row_len()];
-        attention_backward(cpu, shape, groups, starts, heads, log_sums, d_heads, d_groups);
+        attention_backward(
+            cpu, precision, shape, groups, starts, heads, log_sums, d_heads, d_groups,
+        );
         groups_to_rows(cpu, shape, &self.table, d_groups, qkv);
         rmsnorm(cpu, x, w.attn_norm(), w.eps, normed);
         weight_grad(cpu, products, shape, qkv, normed, &mut grads[w.spans.wqkv.clone()]);

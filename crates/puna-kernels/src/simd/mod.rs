@@ -98,6 +98,14 @@ pub trait Simd: Copy + Send + Sync {
     fn max_lane(self, v: Self::F32) -> f32;
 }
 
+/// Asks for the cache lines of a slice.
+#[inline(always)]
+pub fn prefetch_slice(x: &[f32]) {
+    for line in x.chunks(16) {
+        prefetch(line.as_ptr().cast());
+    }
+}
+
 /// Asks for the cache line at `address`, which need not be readable, into the cache of the second level.
 #[inline(always)]
 pub(crate) fn prefetch(address: *const u8) {

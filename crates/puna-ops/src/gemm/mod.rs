@@ -2,7 +2,8 @@
 //! factors rounded to bf16.
 //!
 //! # The sum of one output
-//! Terms are cut into blocks of [`BLOCK_K`], the last may be shorter. A block's sum starts at zero and adds products
+//! `K` terms are cut into `n = ⌊K/256 + ½⌋` blocks, at least one, of `⌈K/n⌉` terms, one more where that is odd; the last may
+//! be shorter. So a multiple of [`BLOCK_K`] is cut into that, however long. A block's sum starts at zero and adds products
 //! in ascending order, each by one fused multiply-add ([scalar](puna_kernels::Isa::Scalar): rounded apart). Blocks'
 //! sums are added to the output in ascending order: to what it holds, or, when it is overwritten, the first takes its
 //! place. Neither threads, tiles nor the other outputs matter.
@@ -22,10 +23,10 @@ use puna_kernels::{Cpu, Isa, with_scratch};
 
 mod tile;
 
-use tile::{Bf16, MAX_TILE_COLS, MAX_TILE_ROWS, Terms};
-pub(crate) use tile::{Floats, Packed, multiply, pack_cols, packed_len, scratch_len};
+use tile::{Bf16, Floats, MAX_TILE_COLS, MAX_TILE_ROWS};
+pub(crate) use tile::{Packed, Terms, multiply, pack_cols, packed_len, scratch_len};
 
-/// Terms that are summed in registers before they are added to the output.
+/// Terms that are summed in registers before they are added to the output, where they divide the terms.
 pub const BLOCK_K: usize = 256;
 /// Rows of outputs in a task: with a block of terms they fit a cache of the second level.
 const TASK_ROWS: usize = 96;
@@ -182,12 +183,13 @@ fn task_rows(n_rows: usize, n_threads: usize) -> usize {
 }
 
 /// A task over any kind of terms.
-trait Task {
+pub(crate) trait Task {
     /// `run` must be `#[inline(always)]`.
     fn run<S: Simd, T: Terms<S>>(self, s: S, t: T);
 }
 
-fn dispatch(cpu: &Cpu, precision: Precision, task: impl Task) {
+/// Runs a task on the caller's thread.
+pub(crate) fn dispatch(cpu: &Cpu, precision: Precision, task: impl Task) {
     match precision {
         Precision::F32 => cpu.dispatch(InF32(task)),
         Precision::Bf16 => cpu.dispatch_pairs(InBf16(task)),

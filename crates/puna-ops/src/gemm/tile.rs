@@ -2,9 +2,12 @@
 
 use std::ops::Range;
 
-use puna_kernels::simd::{Pairs, Simd};
+use puna_kernels::simd::{Pairs, Simd, prefetch_slice};
 
 use super::{BLOCK_K, Mat, Out};
+
+/// Terms in the longest block.
+pub(super) const MAX_BLOCK: usize = BLOCK_K * 3 / 2;
 
 /// Columns in the widest tile of outputs.
 pub(super) const MAX_TILE_COLS: usize = 32;
@@ -90,7 +93,13 @@ pub(crate) fn packed_len(n_terms: usize, n_cols: usize) -> usize {
 
 /// Floats of working memory that [`multiply`] needs.
 pub(crate) fn scratch_len(n_rows: usize) -> usize {
-    n_rows.next_multiple_of(MAX_TILE_ROWS) * BLOCK_K
+    n_rows.next_multiple_of(MAX_TILE_ROWS) * MAX_BLOCK
+}
+
+/// Terms of a block of a sum of `n_terms`: about [`BLOCK_K`], in blocks of equal lengths; even, so that pairs stay whole.
+fn block_len(n_terms: usize) -> usize {
+    let n_blocks = ((n_terms + BLOCK_K / 2) / BLOCK_K).max(1);
+    n_terms.div_ceil(n_blocks).next_multiple_of(2)
 }
 
 /// Lanes that hold `n_terms`.
@@ -159,7 +168,7 @@ fn pack_across<S: Simd, T: Terms<S>>(
 /// How lanes lie in a tile of packed rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rows {
-    /// Each row in one piece, [`BLOCK_K`] apart.
+    /// Each row in one piece, [`MAX_BLOCK`] apart.
     Whole,
     /// The first lane of every row, then the second of every row, and so on.
     Across,
@@ -203,12 +212,13 @@ fn multiply_by_tiles<S: Simd, T: Terms<S>, const ROWS: usize>(
 ) {
     let width = tile_cols::<S>();
     let rows = if a.col_step == 1 { Rows::Whole } else { Rows::Across };
-    for k in (0..a.cols).step_by(BLOCK_K) {
-        let terms = k..a.cols.min(k + BLOCK_K);
+    let block_len = block_len(a.cols);
+    for k in (0..a.cols).step_by(block_len) {
+        let terms = k..a.cols.min(k + block_len);
         let n_units = units::<S, T>(terms.len());
         let is_set = out == Out::Set && k == 0;
         let tile_len = match rows {
-            Rows::Whole => ROWS * BLOCK_K,
+            Rows::Whole => ROWS * MAX_BLOCK,
             Rows::Across => ROWS * n_units,
         };
         let a_tiles = &mut scratch[..a.rows.div_ceil(ROWS) * tile_len];
@@ -246,10 +256,10 @@ fn multiply_by_tiles<S: Simd, T: Terms<S>, const ROWS: usize>(
     }
 }
 
-/// Writes lanes of `terms` of each row of `a`, [`BLOCK_K`] apart; rows that lack keep what was there.
+/// Writes lanes of `terms` of each row of `a`, [`MAX_BLOCK`] apart; rows that lack keep what was there.
 #[inline(always)]
 fn pack_whole<S: Simd, T: Terms<S>>(s: S, t: T, a: Mat<'_>, terms: Range<usize>, tile: &mut [f32]) {
-    for (row, out) in (0..a.rows).zip(tile.chunks_exact_mut(BLOCK_K)) {
+    for (row, out) in (0..a.rows).zip(tile.chunks_exact_mut(MAX_BLOCK)) {
         let row = &a.data[row * a.row_step..][terms.clone()];
         let chunks = row.chunks(T::PER_LANE * S::LANES);
         for (terms, out) in chunks.zip(out.chunks_exact_mut(S::LANES)) {
@@ -270,14 +280,17 @@ fn tile<S: Simd, T: Terms<S>, const ROWS: usize>(
     stride: usize,
     is_set: bool,
 ) {
+    for r in 0..ROWS {
+        prefetch_slice(&c[r * stride..][..tile_cols::<S>()]);
+    }
     let mut sums = [[s.splat(0.0); 2]; ROWS];
     match rows {
         Rows::Whole => {
-            let rows: &[[f32; BLOCK_K]; ROWS] = a.as_chunks().0.try_into().expect("a whole tile");
+            let rows: &[[f32; MAX_BLOCK]; ROWS] = a.as_chunks().0.try_into().expect("a whole tile");
             for (u, b) in b.chunks_exact(tile_cols::<S>()).enumerate() {
                 let b = [s.load(b), s.load(&b[S::LANES..])];
-                // The remainder changes nothing and spares a check.
-                let u = u % BLOCK_K;
+                // The least of both changes nothing and spares a check.
+                let u = u.min(MAX_BLOCK - 1);
                 for r in 0..ROWS {
                     let a = s.splat(rows[r][u]);
                     for j in 0..2 {
