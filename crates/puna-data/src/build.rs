@@ -148,20 +148,21 @@ impl Builder<'_, '_> {
     /// Hashes the files of a source.
     fn begin(&mut self, source: &Source) -> Result<SourceRecord, DataError> {
         let config = self.job.config;
-        let mut named = |path: &Path| {
-            let sha256 = self.hash(&resolve(self.job.texts, path))?;
+        let texts = self.job.texts;
+        let mut named = |root: &Path, path: &Path| {
+            let sha256 = self.hash(&resolve(root, path))?;
             // With the same separators on every system.
             Ok::<_, DataError>(Named {
                 file: path.display().to_string().replace('\\', "/"),
                 sha256,
             })
         };
-        let files = source.paths.get_ref().iter().map(|path| named(path));
+        let files = source.paths.get_ref().iter().map(|path| named(texts, path));
         let files = files.collect::<Result<_, _>>()?;
         let filter = source.filter.as_ref().unwrap_or(&config.filter);
-        let words = filter.words.as_ref().map(|words| &words.list);
-        let groups = source.groups.as_ref().map(|groups| &groups.get_ref().list);
-        let lists = words.into_iter().chain(groups).map(|path| named(path));
+        let words = filter.words.as_ref().map(|words| (config.folder(), &words.list));
+        let groups = source.groups.as_ref().map(|groups| (texts, &groups.get_ref().list));
+        let lists = words.into_iter().chain(groups).map(|(root, path)| named(root, path));
         let lists = lists.collect::<Result<_, _>>()?;
         Ok(SourceRecord {
             name: source.name.get_ref().clone(),

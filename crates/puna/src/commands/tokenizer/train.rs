@@ -32,6 +32,9 @@ pub(crate) struct TrainArgs {
     /// The text, plain or compressed (.gz, .zst)
     #[arg(long, value_name = "FILES", num_args = 1.., required = true)]
     input: Vec<PathBuf>,
+    /// Lines that are no text: marks between documents
+    #[arg(long, value_name = "LINES", num_args = 1..)]
+    marker: Vec<String>,
     /// The file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -71,7 +74,7 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
         user_defined: args.user_defined.clone(),
     };
     let trained = puna_tokenizer::train::train(
-        blocks.map(|block| go_on().and(block)),
+        blocks.map(|block| go_on().and(block).map(|block| without(block, &args.marker))),
         &config,
         args.threads.n_threads(),
         |n_merges| {
@@ -86,6 +89,15 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let trained = trained?;
     existing.write(&args.out, &trained.model)?;
     report(args, &trained, n_invalid.get(), started.elapsed().as_secs_f64())
+}
+
+/// Whole lines without those that are markers.
+fn without(block: String, markers: &[String]) -> String {
+    if markers.is_empty() {
+        return block;
+    }
+    let is_text = |line: &&str| !markers.iter().any(|marker| line.trim_end() == marker);
+    block.split_inclusive('\n').filter(is_text).collect()
 }
 
 fn report(args: &TrainArgs, trained: &Trained, n_invalid: u64, secs: f64) -> anyhow::Result<()> {
