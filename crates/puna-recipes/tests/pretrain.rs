@@ -10,6 +10,9 @@ use puna_kernels::Cpu;
 use puna_recipes::{
     Ending, Log, Pretrain, PretrainConfig, RecipeError, Report, RunFolder, StepRecord,
 };
+use puna_train::Layout;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 
 /// A folder with a corpus and runs.
 struct Desk(tempfile::TempDir);
@@ -247,4 +250,52 @@ fn the_plan_tells_what_will_be() {
     );
     let speed = pretrain.measure().unwrap();
     assert!(speed.tokens_per_sec > 0.0 && pretrain.plan().costs(&speed).len() == 3);
+}
+
+/// A debug run whose numbers PyTorch computed too, from the same new weights and sequences (`run_golden.py`).
+#[test]
+fn a_debug_run_has_the_losses_of_pytorch() {
+    let golden = puna_testkit::workspace_root().join("testdata/train/run.safetensors");
+    let desk = Desk::new();
+    let text = "data = \"corpus\"\ntokens = 2048\nbatch_tokens = 128\nseq_len = 32\nseed = 3\nprecision = \"f32\"\n\
+                [model]\ndim = 24\nhidden_dim = 64\nn_layers = 2\nn_heads = 4\nn_kv_heads = 2\n\
+                [optimizer]\nlr = 0.01\nwarmup_steps = 4\n[eval]\nevery = 0\n";
+    let corpus = Corpus::open(&desk.path("corpus")).unwrap();
+    let config = PretrainConfig::parse("run.toml", text).unwrap();
+    let shape = config.settle("run.toml", text, 512).unwrap().model;
+    let layout = Layout::new(&shape);
+    let weights = layout.init(3);
+    let training = corpus.training(32, 3);
+    let ids: Vec<u8> = (0..64)
+        .flat_map(|i| training.sequence(i).unwrap().tokens)
+        .flat_map(|id| u16::try_from(id).unwrap().to_le_bytes())
+        .collect();
+    let mut tensors = vec![("sequences".to_owned(), Dtype::U16, vec![64, 33], ids)];
+    for (id, span) in layout.spans() {
+        let bytes = weights[span.clone()].iter().flat_map(|w| w.to_le_bytes()).collect();
+        tensors.push((id.to_string(), Dtype::F32, vec![span.len()], bytes));
+    }
+    if std::env::var_os("PUNA_UPDATE").is_some() {
+        let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+            (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+        });
+        fs::write(&golden, safetensors::serialize(views, None).unwrap()).unwrap();
+        return;
+    }
+    let bytes = fs::read(&golden).unwrap();
+    let golden = SafeTensors::deserialize(&bytes).unwrap();
+    for (name, _, _, bytes) in &tensors {
+        assert!(golden.tensor(name).unwrap().data() == bytes, "{name} is as it was");
+    }
+    desk.train("run", text, 2, u64::MAX).unwrap();
+    let log = Log::read(&desk.path("run")).unwrap();
+    let floats = |name: &str| {
+        let data = golden.tensor(name).unwrap().data();
+        data.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect::<Vec<f32>>()
+    };
+    let found = |of: fn(&StepRecord) -> f64| log.iter().map(|r| of(r) as f32).collect::<Vec<_>>();
+    let losses = found(|r| r.loss.unwrap());
+    puna_testkit::assert_within_peak("losses", &losses, &floats("losses"), 1e-4);
+    let norms = found(|r| r.grad_norm.unwrap());
+    puna_testkit::assert_within_peak("norms", &norms, &floats("norms"), 1e-3);
 }

@@ -35,6 +35,20 @@ impl Isa {
     pub fn has_bf16(self) -> bool {
         self == Isa::Avx512Bf16
     }
+
+    /// Whether those instructions are faster here than f32: on AMD's CPUs, which do twice as many products a second by
+    /// them. Intel's Sapphire Rapids was measured at 0.45 times its f32 rate; its matrix unit is not used.
+    #[must_use]
+    pub fn has_fast_bf16(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let vendor = std::arch::x86_64::__cpuid(0);
+            let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat();
+            self.has_bf16() && name == b"AuthenticAMD"
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        self.has_bf16()
+    }
 }
 
 impl Cpu {

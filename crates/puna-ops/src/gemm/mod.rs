@@ -93,10 +93,10 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// bf16 where an instruction set multiplies it, else f32.
+    /// The faster on an instruction set of this CPU.
     #[must_use]
     pub fn best(isa: Isa) -> Self {
-        if isa.has_bf16() { Self::Bf16 } else { Self::F32 }
+        if isa.has_fast_bf16() { Self::Bf16 } else { Self::F32 }
     }
 
     /// Whether products of this precision can be had: bf16 also by [`Isa::Scalar`], for reference.

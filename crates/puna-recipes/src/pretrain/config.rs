@@ -42,7 +42,8 @@ pub struct PretrainConfig {
     /// Run blocks again on the way back instead of keeping what they computed: the same results, less memory.
     #[serde(default)]
     pub recompute: bool,
-    /// What factors of products with weights are rounded to. `auto` is bf16 where this CPU multiplies it, else f32.
+    /// What factors of products with weights are rounded to. `auto` is bf16 where this CPU has fast instructions
+    /// for it, else f32.
     pub precision: Option<Spanned<PrecisionChoice>>,
     /// Let attention see no further back than its document's beginning. The paper does not say; off by default.
     #[serde(default)]
@@ -90,7 +91,7 @@ pub struct ModelTable {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PrecisionChoice {
-    /// bf16 where the CPU has instructions for it, else f32.
+    /// bf16 where the CPU has fast instructions for it, else f32.
     Auto,
     /// f32: the same on every CPU.
     F32,
