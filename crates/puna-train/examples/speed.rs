@@ -50,10 +50,9 @@ fn main() {
     };
     let cpu = Cpu::new(rest.first().copied().unwrap_or(2)).expect("an instruction set");
     let n_steps = rest.get(1).copied().unwrap_or(5).max(3);
-    let peaks = peak::measure(&cpu);
     let peak = match precision {
-        Precision::F32 => peaks.f32_gflops,
-        Precision::Bf16 => peaks.bf16_gflops.expect("an instruction set with products of bf16"),
+        Precision::F32 => peak::f32_gflops(&cpu),
+        Precision::Bf16 => peak::bf16_gflops(&cpu).expect("an instruction set with bf16"),
     };
     let layout = Layout::new(&config);
     let mut weights = layout.init(1);
@@ -81,9 +80,17 @@ fn main() {
     let secs = all_secs.split_off(2);
     let best = secs.iter().copied().fold(f64::INFINITY, f64::min);
     let gflops = flops_per_token(&config, seq_len) * n as f64 / best * 1e-9;
-    let memory = MemoryNeeds::new(&config, n_seqs, seq_len, false).total() as f64 / 1e6;
+    let planned = MemoryNeeds::new(&config, n_seqs, seq_len, false).total() as f64 / 1e6;
+    let memory = peak_rss_mb().unwrap_or(planned);
     let peak_share = gflops / peak;
     println!(
-        "{{\"secs\": {secs:?}, \"losses\": {losses:?}, \"memory_mb\": {memory:.1}, \"peak_share\": {peak_share:.4}, \"gflops\": {gflops:.1}}}"
+        "{{\"secs\": {secs:?}, \"losses\": {losses:?}, \"memory_mb\": {memory:.1}, \"planned_mb\": {planned:.1}, \"peak_gflops\": {peak:.1}, \"peak_share\": {peak_share:.4}, \"gflops\": {gflops:.1}}}"
     );
+}
+
+/// The most memory that this process held, where the system tells.
+fn peak_rss_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib * 1.024e-3)
 }

@@ -240,12 +240,16 @@ fn multiply_by_tiles<S: Simd, T: Terms<S>, const ROWS: usize>(
                 let n_rows = ROWS.min(a.rows - row);
                 let c = &mut c[row * stride + col..];
                 if n_rows == ROWS && n_cols == width {
-                    tile::<S, T, ROWS>(s, t, (a_tile, rows), b, c, stride, is_set);
+                    tile::<S, T, ROWS, 2>(s, t, (a_tile, rows), b, c, stride, is_set);
+                    continue;
+                }
+                if n_rows == ROWS && n_cols == S::LANES {
+                    tile::<S, T, ROWS, 1>(s, t, (a_tile, rows), b, c, stride, is_set);
                     continue;
                 }
                 // Part of a tile: all of it is computed aside, and what exists is moved.
                 let mut whole = [0.0; MAX_TILE_ROWS * MAX_TILE_COLS];
-                tile::<S, T, ROWS>(s, t, (a_tile, rows), b, &mut whole, width, true);
+                tile::<S, T, ROWS, 2>(s, t, (a_tile, rows), b, &mut whole, width, true);
                 for (r, sums) in whole.chunks_exact(width).take(n_rows).enumerate() {
                     for (c, sum) in c[r * stride..][..n_cols].iter_mut().zip(sums) {
                         *c = if is_set { *sum } else { *c + sum };
@@ -268,10 +272,10 @@ fn pack_whole<S: Simd, T: Terms<S>>(s: S, t: T, a: Mat<'_>, terms: Range<usize>,
     }
 }
 
-/// One tile: the products of packed rows with packed columns, in registers, then written to rows of `c` that are
-/// `stride` apart.
+/// One tile: the products of packed rows with the first `COLS` vectors of packed columns, in registers, then written to
+/// rows of `c` that are `stride` apart.
 #[inline(always)]
-fn tile<S: Simd, T: Terms<S>, const ROWS: usize>(
+fn tile<S: Simd, T: Terms<S>, const ROWS: usize, const COLS: usize>(
     s: S,
     t: T,
     (a, rows): (&[f32], Rows),
@@ -281,39 +285,46 @@ fn tile<S: Simd, T: Terms<S>, const ROWS: usize>(
     is_set: bool,
 ) {
     for r in 0..ROWS {
-        prefetch_slice(&c[r * stride..][..tile_cols::<S>()]);
+        prefetch_slice(&c[r * stride..][..COLS * S::LANES]);
     }
-    let mut sums = [[s.splat(0.0); 2]; ROWS];
+    let mut sums = [[s.splat(0.0); COLS]; ROWS];
+    let b = b.chunks_exact(tile_cols::<S>());
     match rows {
         Rows::Whole => {
             let rows: &[[f32; MAX_BLOCK]; ROWS] = a.as_chunks().0.try_into().expect("a whole tile");
-            for (u, b) in b.chunks_exact(tile_cols::<S>()).enumerate() {
-                let b = [s.load(b), s.load(&b[S::LANES..])];
+            for (u, b) in b.enumerate() {
                 // The least of both changes nothing and spares a check.
                 let u = u.min(MAX_BLOCK - 1);
+                let mut b_vectors = [s.splat(0.0); COLS];
+                for j in 0..COLS {
+                    b_vectors[j] = s.load(&b[j * S::LANES..]);
+                }
                 for r in 0..ROWS {
                     let a = s.splat(rows[r][u]);
-                    for j in 0..2 {
-                        sums[r][j] = t.mul_add(s, a, b[j], sums[r][j]);
+                    for j in 0..COLS {
+                        sums[r][j] = t.mul_add(s, a, b_vectors[j], sums[r][j]);
                     }
                 }
             }
         }
         Rows::Across => {
-            for (a, b) in a.chunks_exact(ROWS).zip(b.chunks_exact(tile_cols::<S>())) {
-                let b = [s.load(b), s.load(&b[S::LANES..])];
+            for (a, b) in a.chunks_exact(ROWS).zip(b) {
+                let mut b_vectors = [s.splat(0.0); COLS];
+                for j in 0..COLS {
+                    b_vectors[j] = s.load(&b[j * S::LANES..]);
+                }
                 for r in 0..ROWS {
                     let a = s.splat(a[r]);
-                    for j in 0..2 {
-                        sums[r][j] = t.mul_add(s, a, b[j], sums[r][j]);
+                    for j in 0..COLS {
+                        sums[r][j] = t.mul_add(s, a, b_vectors[j], sums[r][j]);
                     }
                 }
             }
         }
     }
     for r in 0..ROWS {
-        let c = &mut c[r * stride..][..tile_cols::<S>()];
-        for j in 0..2 {
+        let c = &mut c[r * stride..][..COLS * S::LANES];
+        for j in 0..COLS {
             let c = &mut c[j * S::LANES..];
             let v = if is_set { sums[r][j] } else { s.add(s.load(c), sums[r][j]) };
             s.store(v, c);
