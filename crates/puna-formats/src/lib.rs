@@ -98,3 +98,23 @@ pub fn open_bytes(name: &str, bytes: SharedBytes) -> Result<Checkpoint, FormatEr
     }
     Err(recognise::not_a_model(&file))
 }
+
+/// Opens a model from the bytes of its file, or of all parts of a split GGUF file in their order, each with a name for
+/// messages.
+///
+/// # Errors
+/// As [`open`].
+///
+/// # Panics
+/// There are no parts.
+pub fn open_parts(parts: &[(&str, SharedBytes)]) -> Result<Checkpoint, FormatError> {
+    match parts {
+        [] => panic!("a model has at least one part"),
+        [(name, bytes)] => open_bytes(name, bytes.clone()),
+        parts => {
+            let files =
+                parts.iter().map(|(name, bytes)| DataFile::from_bytes(*name, bytes.clone()));
+            gguf::open_parts(files.collect())
+        }
+    }
+}

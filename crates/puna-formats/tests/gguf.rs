@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use common::{tiny_config, tiny_gguf, tiny_metadata, tiny_tensors};
 use puna_core::{DType, RopeScaling, SharedBytes, TensorInfo, WeightId};
 use puna_formats::gguf::{Gguf, Value, Writer};
-use puna_formats::{Form, FormatError};
+use puna_formats::{Checkpoint, Form, FormatError};
 use puna_testkit::testdata;
 
 fn write(path: &Path, metadata: &[(String, Value)], tensors: &[(String, TensorInfo, Vec<u8>)]) {
@@ -129,6 +129,36 @@ fn any_part_of_a_split_model_opens_all() {
         let checkpoint = puna_formats::open(path).unwrap();
         assert_eq!(checkpoint.files, paths);
         assert_eq!(checkpoint.source.config(), &tiny_config());
+    }
+}
+
+#[test]
+fn bytes_of_all_parts_open_in_their_order_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = |path: &PathBuf| SharedBytes::new(std::fs::read(path).unwrap());
+    let parts: Vec<_> = split(folder.path(), |_, _| {}).iter().map(bytes).collect();
+    let open = |order: &[usize]| {
+        let names = ["first", "second", "third"];
+        let given: Vec<_> = order.iter().map(|&idx| (names[idx], parts[idx].clone())).collect();
+        puna_formats::open_parts(&given)
+    };
+    let checkpoint = open(&[0, 1, 2]).unwrap();
+    assert_eq!((checkpoint.source.config(), checkpoint.files.len()), (&tiny_config(), 0));
+    let whole = puna_formats::open(&folder.path().join("tiny-00001-of-00003.gguf")).unwrap();
+    for id in WeightId::all(&tiny_config()) {
+        let load =
+            |checkpoint: &Checkpoint| checkpoint.source.load(id).ok().map(|t| t.data.to_vec());
+        assert_eq!(load(&checkpoint), load(&whole), "{id}");
+        // Views of the bytes that were given: nothing is copied.
+        assert!(!checkpoint.source.copies(id), "{id}");
+    }
+    for (order, expected) in [
+        (&[0, 2, 1][..], "third: split.no: expected 1, found 2"),
+        (&[0, 1][..], "first: split.count: expected 2, found 3"),
+        (&[0][..], "first: split.count: expected 1, as there is no folder"),
+    ] {
+        let message = open(order).err().expect("an error").to_string();
+        assert!(message.contains(expected), "{message}");
     }
 }
 

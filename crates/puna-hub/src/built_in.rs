@@ -1,29 +1,51 @@
 //! Models known by name.
 
 use puna_core::SharedBytes;
+use puna_formats::Checkpoint;
 
 use crate::HubError;
 
-// `const STORIES_260K, STORIES_260K_TOKENIZER, STORIES_260K_NOTICE: Option<&[u8]>`, written by the build script.
+/// A file of `models/`: its path there, and its bytes.
+type Embedded = (&'static str, &'static [u8]);
+
+// `const STORIES_7M, STORIES_260K, STORIES_260K_TOKENIZER, STORIES_260K_NOTICE: &[Embedded]`, written by the build script;
+// empty where the files were missing.
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
 /// A model whose files are part of the program.
 pub(crate) struct BuiltIn {
     pub(crate) name: &'static str,
-    /// Weights: file name in `models/`, and bytes if it was there.
-    weights: (&'static str, Option<&'static [u8]>),
-    /// SentencePiece model, likewise.
-    tokenizer: (&'static str, Option<&'static [u8]>),
-    /// Its origin and licence, which go where it goes.
-    pub(crate) notice: Option<&'static [u8]>,
+    /// Its files in `models/`, for messages.
+    files: &'static str,
+    /// Weights: a file, or the parts of a split one.
+    weights: &'static [Embedded],
+    /// SentencePiece model, where the weights bring no vocabulary.
+    tokenizer: &'static [Embedded],
+    /// Its origin and licence, which go where it goes, where the weights do not hold them.
+    notice: &'static [Embedded],
+    /// Its licence and where that is told, where the weights do not state it.
+    pub(crate) licence: Option<(&'static str, &'static str)>,
 }
 
-const BUILT_IN: [BuiltIn; 1] = [BuiltIn {
-    name: "stories260K",
-    weights: ("stories260K.bin", STORIES_260K),
-    tokenizer: ("stories260K.tokenizer.model", STORIES_260K_TOKENIZER),
-    notice: STORIES_260K_NOTICE,
-}];
+/// The first one that is there is the default.
+const BUILT_IN: [BuiltIn; 2] = [
+    BuiltIn {
+        name: "stories7m",
+        files: "stories7m/*.gguf",
+        weights: STORIES_7M,
+        tokenizer: &[],
+        notice: &[],
+        licence: None,
+    },
+    BuiltIn {
+        name: "stories260K",
+        files: "stories260K.*",
+        weights: STORIES_260K,
+        tokenizer: STORIES_260K_TOKENIZER,
+        notice: STORIES_260K_NOTICE,
+        licence: Some(("MIT", "models/NOTICE")),
+    },
+];
 
 /// The names of the models that are part of the program.
 pub fn built_in_names() -> &'static [&'static str] {
@@ -39,27 +61,39 @@ pub fn built_in_names() -> &'static [&'static str] {
     &NAMES
 }
 
+/// The built-in model that serves where none is named: the first whose files were there when the program was built.
+pub fn default_model() -> &'static str {
+    let models = const { &BUILT_IN };
+    models.iter().find(|model| !model.weights.is_empty()).unwrap_or(&models[0]).name
+}
+
 /// The model of this name.
 pub(crate) fn find(name: &str) -> Option<&'static BuiltIn> {
     const { &BUILT_IN }.iter().find(|model| model.name == name)
 }
 
 impl BuiltIn {
-    /// The bytes of its weights.
-    pub(crate) fn weights(&self) -> Result<SharedBytes, HubError> {
-        self.part(self.weights).map(SharedBytes::new)
+    /// Opens its weights where they lie in the program: no byte is copied.
+    pub(crate) fn checkpoint(&self) -> Result<Checkpoint, HubError> {
+        if self.weights.is_empty() {
+            return Err(self.missing());
+        }
+        let parts = self.weights.iter().map(|&(file, bytes)| (file, SharedBytes::new(bytes)));
+        Ok(puna_formats::open_parts(&parts.collect::<Vec<_>>())?)
     }
 
     /// The bytes of its SentencePiece model.
     pub(crate) fn tokenizer(&self) -> Result<&'static [u8], HubError> {
-        self.part(self.tokenizer)
+        self.tokenizer.first().map(|(_, bytes)| *bytes).ok_or_else(|| self.missing())
     }
 
-    fn part(
-        &self,
-        (file, bytes): (&'static str, Option<&'static [u8]>),
-    ) -> Result<&'static [u8], HubError> {
-        bytes.ok_or(HubError::NotBuiltIn { name: self.name, file })
+    /// The bytes of its notice.
+    pub(crate) fn notice(&self) -> Option<&'static [u8]> {
+        self.notice.first().map(|(_, bytes)| *bytes)
+    }
+
+    fn missing(&self) -> HubError {
+        HubError::NotBuiltIn { name: self.name, files: self.files }
     }
 }
 
@@ -70,9 +104,22 @@ mod tests {
     #[test]
     fn a_model_without_its_files_says_so() {
         assert!(find("stories260K").is_some() && find("stories").is_none());
-        let (weights, tokenizer) = (("x.bin", None), ("x.model", None));
-        let absent = BuiltIn { name: "x", weights, tokenizer, notice: None };
-        let message = absent.weights().unwrap_err().to_string();
-        assert!(message.contains("models/x.bin was missing when it was built"), "{message}");
+        let (name, files) = ("x", "x.*");
+        let absent =
+            BuiltIn { name, files, weights: &[], tokenizer: &[], notice: &[], licence: None };
+        for error in [absent.checkpoint().err().unwrap(), absent.tokenizer().unwrap_err()] {
+            let message = error.to_string();
+            assert!(message.contains("models/x.* were missing when it was built"), "{message}");
+        }
+    }
+
+    #[test]
+    fn every_model_that_is_there_opens_with_its_licence() {
+        let options = crate::OpenOptions::default();
+        for model in const { &BUILT_IN }.iter().filter(|model| !model.weights.is_empty()) {
+            let opened = crate::open(model.name, &options).unwrap();
+            let licence = crate::licence_of(model.name, &opened.checkpoint, &options).unwrap();
+            assert!(licence.and_then(|licence| licence.id).is_some(), "{}", model.name);
+        }
     }
 }

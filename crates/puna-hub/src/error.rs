@@ -30,15 +30,15 @@ pub enum HubError {
         /// Whether it may be a repository that can be pulled.
         pull: bool,
     },
-    /// A built-in model whose file was not there when the program was built.
+    /// A built-in model whose files were not there when the program was built.
     #[error(
-        "{name} is not in this program: models/{file} was missing when it was built; give a model file or folder instead"
+        "{name} is not in this program: models/{files} were missing when it was built; give a model file or folder instead"
     )]
     NotBuiltIn {
         /// The model's name.
         name: &'static str,
-        /// The missing file.
-        file: &'static str,
+        /// The missing files.
+        files: &'static str,
     },
     /// The model's files.
     #[error(transparent)]

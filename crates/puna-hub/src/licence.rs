@@ -192,10 +192,11 @@ pub fn licence_of(
             let source = "accepted when it was pulled".to_owned();
             Some(Licence { id, sha256: Some(sha256), accepted: Some(accepted), source })
         }
-        Place::BuiltIn(_) => {
-            let (id, source) = (Some("MIT".to_owned()), "models/NOTICE".to_owned());
+        Place::BuiltIn(model) => stated_in(checkpoint).or_else(|| {
+            let (id, source) = model.licence?;
+            let (id, source) = (Some(id.to_owned()), source.to_owned());
             Some(Licence { id, sha256: None, accepted: None, source })
-        }
+        }),
         Place::Path(path) => {
             stated_in(checkpoint).or_else(|| embedded_in(checkpoint)).or_else(|| beside(&path))
         }

@@ -140,7 +140,7 @@ impl Place {
     fn checkpoint(&self) -> Result<Checkpoint, HubError> {
         Ok(match self {
             Place::Path(path) | Place::Pulled { path, .. } => puna_formats::open(path)?,
-            Place::BuiltIn(model) => puna_formats::open_bytes(model.name, model.weights()?)?,
+            Place::BuiltIn(model) => model.checkpoint()?,
         })
     }
 }
@@ -206,7 +206,7 @@ mod tests {
         check(typo.to_str().unwrap(), "did you mean");
         check(typo.to_str().unwrap(), "llama-7b.gguf?");
         check("stories-260k", "did you mean stories260K?");
-        check("no/such/thing", "built in: stories260K");
+        check("no/such/thing", "built in: stories7m, stories260K");
         check("", "no file, folder or model is called \"\"");
     }
 

@@ -79,7 +79,7 @@ fn what_is_not_there_is_met_with_help() {
     fs::write(&model, story_bytes()).unwrap();
     let model = model.to_str().unwrap();
     let cases: [(&[&str], &[&str]); 6] = [
-        (&["generate", "stories260", "x"], &["did you mean stories260K?"]),
+        (&["generate", "stories260", "x"], &["did you mean stories260K"]),
         (&["generate", "no/such/file", "x"], &["no file, folder or model", "no/such/file"]),
         (&["generate", model, "x"], &["no tokenizer found", "tokenizer.model", "--tokenizer"]),
         (&["generate", "--tokenizer", "missing.model", model, "x"], &["missing.model"]),

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use common::{puna, run, run_with_input};
 use serde_json::Value;
 
-/// The greedy beginning of the built-in model, as llama2.c writes it.
+/// The greedy beginning of `stories260K`, as llama2.c writes it.
 const GREEDY: &str = ", there was a little girl named Lily. She loved to play outside in the park.";
 
 fn json(args: &[&str]) -> Value {
@@ -18,19 +18,27 @@ fn json(args: &[&str]) -> Value {
 
 #[test]
 fn greedy_text_goes_to_stdout_and_all_else_to_stderr() {
-    let args = ["generate", "--temperature", "0", "-n", "40", "Once upon a time"];
+    let args = ["generate", "--temperature", "0", "-n", "40", "stories260K", "Once upon a time"];
     let one = run(&args);
     one.expect(0, &["load ", "tokens/s", "memory"]);
     assert!(one.stdout.starts_with(GREEDY), "{}", one.stdout);
     assert!(one.stdout.ends_with('\n'));
-    let named = ["generate", "--temperature", "0", "-n", "40", "stories260K", "Once upon a time"];
-    assert_eq!(run(&named).stdout, one.stdout);
+}
+
+#[test]
+fn without_a_model_the_default_one_answers() {
+    let default = puna_hub::default_model();
+    let object = json(&["generate", "-n", "4", "--json", "Once upon a time"]);
+    assert_eq!(object["model"], default);
+    let named = json(&["generate", "-n", "4", "--json", default, "Once upon a time"]);
+    assert_eq!(object["ids"], named["ids"]);
 }
 
 #[test]
 fn the_seed_decides_and_the_threads_do_not() {
     let text = |seed: &str, threads: &str| {
-        let args = ["generate", "--seed", seed, "--threads", threads, "-n", "60", "The dog"];
+        let model = ["generate", "stories260K", "The dog"];
+        let args = [&model[..], &["--seed", seed, "--threads", threads, "-n", "60"]].concat();
         run(&args).expect(0, &[]).stdout.clone()
     };
     let first = text("7", "1");
@@ -60,6 +68,7 @@ fn json_holds_what_the_text_run_printed() {
         "--json",
         "--logprobs",
         "3",
+        "stories260K",
         "Once upon a time",
     ];
     let object = json(&args);
@@ -87,8 +96,9 @@ fn drafts_change_nothing_but_the_passes() {
     let (mut n_drafted, mut n_accepted) = (0, 0);
     for sampling in [&["--temperature", "0"][..], &["--seed", "3", "--presence-penalty", "0.1"]] {
         let answer = |draft: &str| {
-            let args = ["generate", "--json", "--logprobs", "2", "--draft", draft, prompt];
-            json(&[&args[..], sampling].concat())
+            let model = ["generate", "stories260K", prompt];
+            let args = ["--json", "--logprobs", "2", "--draft", draft];
+            json(&[&model[..], &args, sampling].concat())
         };
         let plain = answer("0");
         assert_eq!(plain["usage"]["drafted_tokens"], 0);
@@ -107,7 +117,9 @@ fn drafts_change_nothing_but_the_passes() {
 #[test]
 fn options_change_the_distribution() {
     let base = ["generate", "--temperature", "0", "-n", "40", "--json"];
-    let ids = |more: &[&str]| json(&[&base, more, &["Once upon a time"]].concat())["ids"].clone();
+    let ids = |more: &[&str]| {
+        json(&[&base, more, &["stories260K", "Once upon a time"]].concat())["ids"].clone()
+    };
     let plain = ids(&[]);
     let first = plain[0].as_u64().unwrap();
     let forbidden = ids(&["--logit-bias", &format!("{first}=-inf")]);
@@ -125,6 +137,7 @@ fn options_change_the_distribution() {
         "-n",
         "40",
         "--json",
+        "stories260K",
         "Once upon a time",
     ]);
     assert_eq!(hot["ids"], plain);
@@ -133,18 +146,18 @@ fn options_change_the_distribution() {
 #[test]
 fn every_cache_type_generates() {
     for kv_type in ["f32", "f16", "bf16", "q8_0"] {
-        let args =
-            ["generate", "--temperature", "0", "-n", "8", "--kv-type", kv_type, "Once upon a time"];
+        let model = ["generate", "stories260K", "Once upon a time"];
+        let args = [&model[..], &["--temperature", "0", "-n", "8", "--kv-type", kv_type]].concat();
         assert!(GREEDY.starts_with(run(&args).expect(0, &[]).stdout.trim_end()), "{kv_type}");
     }
 }
 
 #[test]
 fn the_end_of_the_context_is_told() {
-    let args = ["generate", "--ctx", "24", "--temperature", "0", "Once upon a time"];
+    let args = ["generate", "--ctx", "24", "--temperature", "0", "stories260K", "Once upon a time"];
     run(&args).expect(0, &["the context of 24 tokens is full"]);
     let long = "word ".repeat(40);
-    run(&["generate", "--ctx", "24", &long]).expect(1, &["too many", "24"]);
+    run(&["generate", "--ctx", "24", "stories260K", &long]).expect(1, &["too many", "24"]);
 }
 
 #[test]
@@ -245,12 +258,13 @@ fn a_synthetic_model_goes_through_every_command() {
 
 #[test]
 fn options_may_stand_anywhere() {
-    let expected = run(&["generate", "-n", "6", "--seed", "3", "stories260K", "The dog"]);
+    let model = puna_hub::default_model();
+    let expected = run(&["generate", "-n", "6", "--seed", "3", model, "The dog"]);
     let expected = &expected.expect(0, &[]).stdout;
     for args in [
-        &["generate", "stories260K", "The dog", "-n", "6", "--seed", "3"][..],
+        &["generate", model, "The dog", "-n", "6", "--seed", "3"][..],
         &["generate", "The dog", "-n", "6", "--seed=3"],
-        &["generate", "--seed", "3", "stories260K", "-n6", "The dog"],
+        &["generate", "--seed", "3", model, "-n6", "The dog"],
     ] {
         assert_eq!(&run(args).expect(0, &[]).stdout, expected, "{args:?}");
     }

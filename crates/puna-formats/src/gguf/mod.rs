@@ -20,7 +20,7 @@ mod vocab;
 mod write;
 
 pub use names::{id, name};
-pub(crate) use open::{is_later_part, open, open_file};
+pub(crate) use open::{is_later_part, open, open_file, open_parts};
 pub use read::{
     DEFAULT_ALIGNMENT, Gguf, GgufTensor, MAGIC, MAX_ALIGNMENT, MAX_ARRAY_LEN, MAX_DIMS,
     MAX_KEY_BYTES, MAX_KEYS, MAX_NAME_BYTES, MAX_STRING_BYTES, MAX_TENSORS,

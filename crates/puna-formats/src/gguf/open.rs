@@ -41,6 +41,18 @@ impl Part {
             }
         }
     }
+
+    /// Compares what it says of its place with where it was found.
+    fn check_place(&self, idx: usize, n_parts: usize) -> Result<(), FormatError> {
+        for (key, expected) in [("split.no", idx), ("split.count", n_parts)] {
+            let found = self.keys().count(key)?;
+            if found != Some(expected) {
+                let found = found.map_or("none".to_owned(), |n| n.to_string());
+                return Err(FormatError::malformed(&self.file.name, key, expected, found));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Opens the file at `path` and, if it is a part of a split model, all others.
@@ -79,6 +91,19 @@ pub(crate) fn open_file(file: Arc<DataFile>) -> Result<Checkpoint, FormatError> 
     checkpoint(vec![part], Vec::new())
 }
 
+/// Opens the bytes of all parts of a split model, in order.
+pub(crate) fn open_parts(files: Vec<Arc<DataFile>>) -> Result<Checkpoint, FormatError> {
+    let n_parts = files.len();
+    let mut parts = Vec::with_capacity(n_parts);
+    for (idx, file) in files.into_iter().enumerate() {
+        let part = Part::new(file)?;
+        part.check_place(idx, n_parts)?;
+        parts.push(part);
+    }
+    check_total(&parts)?;
+    checkpoint(parts, Vec::new())
+}
+
 /// Whether a file is named as a part of a split model other than the first.
 pub(crate) fn is_later_part(name: &str) -> bool {
     split_name(name).is_some_and(|(_, no, _)| no > 1)
@@ -103,14 +128,7 @@ fn open_part(path: &Path, idx: usize, n_parts: usize) -> Result<Part, FormatErro
         return Err(FormatError::missing(folder, name, reason));
     }
     let part = Part::new(DataFile::open(path)?)?;
-    let stated = [("split.no", idx), ("split.count", n_parts)];
-    for (key, expected) in stated {
-        let found = part.keys().count(key)?;
-        if found != Some(expected) {
-            let found = found.map_or("none".to_owned(), |n| n.to_string());
-            return Err(FormatError::malformed(&part.file.name, key, expected, found));
-        }
-    }
+    part.check_place(idx, n_parts)?;
     Ok(part)
 }
 

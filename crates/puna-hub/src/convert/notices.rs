@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use puna_formats::Form;
 
+use crate::built_in::{self, BuiltIn};
 use crate::licence::{FILE_KEY, MAX_TEXT_BYTES, is_paper};
-use crate::{HubError, Opened, built_in};
+use crate::{HubError, Opened};
 
 /// The model card's name.
 pub(super) const CARD: &str = "README.md";
@@ -46,7 +47,7 @@ pub(super) fn key(name: &str) -> String {
 }
 
 /// The files that go with a model: those beside it, in the folder above for Meta's form, those inside a GGUF file, and
-/// the built-in model's.
+/// a built-in model's.
 ///
 /// # Errors
 /// One of them cannot be read.
@@ -56,7 +57,7 @@ pub(super) fn files(source: &Opened) -> Result<Notices, HubError> {
         found.add(name.to_owned(), text.as_bytes().to_vec());
     }
     if source.checkpoint.files.is_empty()
-        && let Some(notice) = built_in::find(&source.name).and_then(|model| model.notice)
+        && let Some(notice) = built_in::find(&source.name).and_then(BuiltIn::notice)
     {
         found.add("NOTICE".to_owned(), notice.to_vec());
     }

@@ -43,7 +43,7 @@ pub(crate) struct ConvertArgs {
     /// How to store matrices [default: as they are]
     #[arg(long, value_name = "TYPE", ignore_case = true, value_parser = float_type())]
     dtype: Option<DType>,
-    /// Split into files of at most SIZE, such as 4GB or 500MB [default: 5GB for safetensors, one GGUF file]
+    /// Split into files of at most SIZE of weights, such as 4GB or 500MB [default: 5GB for safetensors, one GGUF file]
     #[arg(long, value_name = "SIZE", value_parser = size())]
     split_size: Option<u64>,
     /// Take the tokenizer from FILE instead of the model's own

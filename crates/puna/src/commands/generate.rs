@@ -16,14 +16,11 @@ use crate::runtime::{Answer, Runtime};
 use crate::sampling::SamplingArgs;
 use crate::typed::reject_unknown_options;
 
-/// The model used when none is named.
-const DEFAULT_MODEL: &str = "stories260K";
-
 /// Continue a prompt
 #[derive(Args)]
 #[command(
     override_usage = "puna generate [OPTIONS] [MODEL] PROMPT",
-    after_help = "Without MODEL a small built-in story model is used. The text goes to stdout, all else to stderr.\n\
+    after_help = "Without MODEL the built-in stories7m is used. The text goes to stdout, all else to stderr.\n\
                   Put -- before a prompt that looks like an option.\n\n\
                   Example: puna generate \"Once upon a time\""
 )]
@@ -113,7 +110,7 @@ fn model_and_prompt<'a>(
         (Some(name), None) if is_pulled(name) => {
             bail!(missing(format!(": {name} is a model that was pulled")))
         }
-        (Some(prompt), None) => Ok((DEFAULT_MODEL, prompt)),
+        (Some(prompt), None) => Ok((puna_hub::default_model(), prompt)),
         (None, _) => bail!(missing(String::new())),
     }
 }
@@ -166,7 +163,10 @@ mod tests {
 
     #[test]
     fn one_argument_is_the_prompt() {
-        assert_eq!(model_and_prompt(Some("hello"), None).unwrap(), (DEFAULT_MODEL, "hello"));
+        assert_eq!(
+            model_and_prompt(Some("hello"), None).unwrap(),
+            (puna_hub::default_model(), "hello")
+        );
         assert_eq!(model_and_prompt(Some("m"), Some("-p")).unwrap(), ("m", "-p"));
         for path_or_nothing in [Some("."), None] {
             let error = model_and_prompt(path_or_nothing, None).unwrap_err();

@@ -53,7 +53,7 @@ pub(crate) struct QuantizeArgs {
     /// Fail, and leave no file, if the mean KL divergence from the parent is above X nats
     #[arg(long, value_name = "X", value_parser = nats(), conflicts_with = "no_proof")]
     max_kl: Option<f64>,
-    /// Split into files of at most SIZE, such as 4GB or 500MB [default: one file]
+    /// Split into files of at most SIZE of weights, such as 4GB or 500MB [default: one file]
     #[arg(long, value_name = "SIZE", value_parser = size())]
     split_size: Option<u64>,
     /// Replace OUT if it is there
