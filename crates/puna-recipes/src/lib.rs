@@ -4,11 +4,13 @@
 //! runs, and its loop in the open.
 
 mod error;
+mod numbers;
 mod pretrain;
 mod run;
 
 pub use error::RecipeError;
+pub use numbers::TimeSpan;
 pub use pretrain::{
     Ending, Guard, MachineSpeed, OnFault, Plan, Preset, Pretrain, PretrainConfig, Report,
 };
-pub use run::{Log, RunFolder, StepRecord};
+pub use run::{Log, RunFolder, StepRecord, report_page};

@@ -9,7 +9,7 @@ use puna_engine::{EngineConfig, MAX_DRAFT};
 
 use crate::commands::{
     bench, chat, completions, convert, data, generate, imatrix, inspect, list, perplexity,
-    pretrain, pull, quantize, rm, synth, tokenize, tokenizer,
+    pretrain, pull, quantize, report, rm, synth, tokenize, tokenizer,
 };
 
 /// Run Llama 2 from any published form of its weights
@@ -38,6 +38,7 @@ pub(crate) enum Command {
     Rm(rm::RmArgs),
     Data(data::DataArgs),
     Pretrain(pretrain::PretrainArgs),
+    Report(report::ReportArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -47,7 +48,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Text", &["generate", "chat"]),
     ("Models", &["inspect", "tokenize", "convert", "quantize", "synth"]),
     ("Quality", &["imatrix", "perplexity"]),
-    ("Training", &["tokenizer", "data", "pretrain"]),
+    ("Training", &["tokenizer", "data", "pretrain", "report"]),
     ("Store", &["pull", "list", "rm"]),
     ("Machine and shell", &["bench", "completions"]),
 ];

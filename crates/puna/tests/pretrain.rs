@@ -159,6 +159,45 @@ fn ctrl_c_saves_and_ends() {
     desk.complete("run");
     desk.complete("whole");
     assert!(desk.result("whole") == desk.result("run"));
+    run(&["report", &desk.text("run")]).expect(0, &[]);
+    let page = fs::read_to_string(desk.path("run").join("report.html")).unwrap();
+    assert!(page.contains("going on after step "), "the page tells no event");
+}
+
+#[test]
+fn a_run_is_drawn_as_a_page() {
+    let desk = Desk::new();
+    desk.complete("run");
+    let (folder, elsewhere) = (desk.text("run"), desk.text("page.html"));
+    let file = desk.path("run").join("report.html");
+    let drawn = run(&["report", &folder]);
+    assert_eq!(drawn.expect(0, &[]).stdout.trim_end(), file.to_str().unwrap());
+    let page = fs::read_to_string(&file).unwrap();
+    let state = fs::read_to_string(desk.path("run/checkpoints/step-00000300/state.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+    for part in [
+        "step 300 of 300",
+        ">Training loss</h3>",
+        ">Held-out bits per byte</h3>",
+        ">Gradient norm</h3>",
+        "Once upon a time",
+        state["chain"]["data"].as_str().unwrap(),
+        "tokens = 76_800",
+    ] {
+        assert!(page.contains(part), "no {part}");
+    }
+    // The same again, elsewhere; and of a log that ends in the middle of a line.
+    run(&["report", &folder, "--out", &elsewhere]).expect(0, &[]);
+    assert!(fs::read_to_string(&elsewhere).unwrap() == page);
+    let log = desk.path("run/log.jsonl");
+    let text = fs::read_to_string(&log).unwrap();
+    fs::write(&log, &text[..text.len() - 20]).unwrap();
+    run(&["report", &folder, "--out", &elsewhere]).expect(0, &[]);
+    let page = fs::read_to_string(&elsewhere).unwrap();
+    assert!(page.contains("step 299 of 300") && page.contains("The end of the log is cut off"));
+
+    run(&["report", &desk.text("corpus")]).expect(1, &["a folder with config.toml, found none"]);
+    run(&["report", &folder, "--out", &desk.text("none/page.html")]).expect(1, &["page.html"]);
 }
 
 #[test]

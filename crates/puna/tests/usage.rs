@@ -4,7 +4,7 @@ mod common;
 
 use common::run;
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "generate",
     "chat",
     "inspect",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 17] = [
     "perplexity",
     "data",
     "pretrain",
+    "report",
     "pull",
     "list",
     "rm",
@@ -28,7 +29,7 @@ const TRAIN: &[&str] = &["tokenizer", "train", "--input", "Cargo.toml", "--out",
 
 #[test]
 fn wrong_usage_exits_with_2() {
-    let cases: [(&[&str], &[&str]); 42] = [
+    let cases: [(&[&str], &[&str]); 43] = [
         (&[], &["Usage: puna"]),
         (&["generat"], &["generate"]),
         (&["generate"], &["the prompt is missing", "PROMPT"]),
@@ -73,6 +74,7 @@ fn wrong_usage_exits_with_2() {
         (&["data"], &["build", "show"]),
         (&["data", "build"], &["CONFIG.toml"]),
         (&["pretrain"], &["CONFIG.toml"]),
+        (&["report"], &["RUN"]),
         (&["completions", "tcsh"], &["bash"]),
     ];
     for (args, parts) in cases {

@@ -180,7 +180,8 @@ impl<'a> Pretrain<'a> {
         on: &mut dyn FnMut(Report<'_>),
     ) -> Result<Ending, RecipeError> {
         let folder = RunFolder::create(path, text)?;
-        Training::new(self).run(&folder, stop, on)
+        let log = Log::open(folder.path(), 0)?;
+        Training::new(self).run(&folder, log, stop, on)
     }
 
     /// Goes on from the newest checkpoint in `path` that is whole; from the beginning if there is none.
@@ -195,11 +196,14 @@ impl<'a> Pretrain<'a> {
     ) -> Result<Ending, RecipeError> {
         let folder = RunFolder::open(path)?;
         let mut training = Training::new(self);
-        match training.load(&folder, on)? {
-            true => on(Report::Note(format!("going on after step {}", training.state.step))),
-            false => on(Report::Note("no checkpoint yet: from the beginning".to_owned())),
-        }
-        training.run(&folder, stop, on)
+        let event = match training.load(&folder, on)? {
+            true => format!("going on after step {}", training.state.step),
+            false => "no checkpoint yet: from the beginning".to_owned(),
+        };
+        let mut log = Log::open(folder.path(), training.state.step)?;
+        log.tell(event.clone());
+        on(Report::Note(event));
+        training.run(&folder, log, stop, on)
     }
 
     /// Fails where a checkpoint is of another run.
@@ -305,6 +309,7 @@ impl<'a> Training<'a> {
     fn run(
         mut self,
         folder: &RunFolder,
+        mut log: Log,
         stop: &dyn Fn() -> bool,
         on: &mut dyn FnMut(Report<'_>),
     ) -> Result<Ending, RecipeError> {
@@ -312,7 +317,6 @@ impl<'a> Training<'a> {
         let Settled { seq_len, n_seqs, n_steps, .. } = of.settled;
         let batch_tokens = (n_seqs * seq_len) as u64;
         let peak_gflops = of.peak_gflops();
-        let mut log = Log::open(folder.path(), self.state.step)?;
         while self.state.step < n_steps {
             if stop() {
                 self.save(folder, on)?;
@@ -333,7 +337,7 @@ impl<'a> Training<'a> {
             let step = record.step;
             let is_due = |every: u64| every > 0 && (step.is_multiple_of(every) || step == n_steps);
             let is_best = is_due(of.config.eval.every) && self.evaluate(&mut record)?;
-            log.write(&record)?;
+            log.write(&mut record)?;
             let eta_secs = ((n_steps - record.step) * batch_tokens) as f64 / record.tokens_per_sec;
             on(Report::Step { record: &record, eta_secs });
             if is_due(of.config.checkpoint.every) || is_best {
@@ -452,19 +456,20 @@ impl<'a> Training<'a> {
                     *self = Self { n_faults, faulty_step, ..Self::new(self.of) };
                 }
                 self.state.left_out = left_out;
-                *log = Log::open(folder.path(), self.state.step)?;
+                log.go_back(folder.path(), self.state.step)?;
+                log.tell(format!("back to step {}: {fault}", self.state.step));
                 on(Report::Note(format!("back to step {}", self.state.step)));
                 return Ok(None);
             }
             self.state.left_out.push(first);
         }
         self.advance();
-        let record = StepRecord {
+        let mut record = StepRecord {
             step: self.state.step,
             fault: Some(fault.to_owned()),
             ..StepRecord::default()
         };
-        log.write(&record)?;
+        log.write(&mut record)?;
         on(Report::Step { record: &record, eta_secs: f64::NAN });
         Ok(None)
     }

@@ -1,11 +1,10 @@
 //! What a run will be, derived before it begins: sizes, memory, steps, and with a measured speed also time and energy.
 
-use std::fmt;
-
 use puna_ops::Precision;
 use puna_train::{MemoryNeeds, flops_per_token};
 
 use super::config::{EstimateTable, PretrainConfig, Settled};
+use crate::numbers::{Count, TimeSpan};
 
 /// The plan of a run.
 #[derive(Clone, Debug)]
@@ -48,6 +47,12 @@ impl Plan {
             precision,
             corpus_tokens,
         }
+    }
+
+    /// Updates of the whole run.
+    #[must_use]
+    pub fn n_steps(&self) -> u64 {
+        self.settled.n_steps
     }
 
     /// Tokens of the whole run.
@@ -130,7 +135,7 @@ impl Plan {
                 100.0 * gflops / speed.peak_gflops,
                 speed.peak_gflops
             ),
-            format!("time        {}", Duration(secs)),
+            format!("time        {}", TimeSpan(secs)),
             format!(
                 "energy      about {kwh:.3} kWh and {:.0} g of CO2, at {} W and {} g/kWh (settings of `estimate`)",
                 kwh * self.estimate.grams_per_kwh,
@@ -170,35 +175,6 @@ pub(super) fn shortage(settled: &Settled, recompute: bool, n_free: u64) -> Optio
     ))
 }
 
-/// A large number in words people use.
-struct Count(f64);
-
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scales = [(1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
-        match scales.iter().find(|(scale, _)| self.0 >= *scale) {
-            Some((scale, unit)) => write!(f, "{:.2}{unit}", self.0 / scale),
-            None => write!(f, "{:.0}", self.0),
-        }
-    }
-}
-
-/// A length of time in the two largest units that matter.
-struct Duration(f64);
-
-impl fmt::Display for Duration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let secs = self.0.round() as u64;
-        let (days, hours, minutes) = (secs / 86_400, secs / 3600 % 24, secs / 60 % 60);
-        match (days, hours, minutes) {
-            (0, 0, 0) => write!(f, "{secs} s"),
-            (0, 0, _) => write!(f, "{minutes} min {} s", secs % 60),
-            (0, ..) => write!(f, "{hours} h {minutes} min"),
-            _ => write!(f, "{days} days {hours} h"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,13 +196,5 @@ mod tests {
         assert!(found.ends_with("`micro_batch = 2` fits"), "{found}");
         let found = shortage(&settled, false, 1000).unwrap();
         assert!(found.ends_with("a smaller network might"), "{found}");
-    }
-
-    #[test]
-    fn numbers_are_readable() {
-        assert_eq!(Count(7_154_784.0).to_string(), "7.15M");
-        assert_eq!(Count(12.0).to_string(), "12");
-        assert_eq!(Duration(5000.0).to_string(), "1 h 23 min");
-        assert_eq!(Duration(59.6).to_string(), "1 min 0 s");
     }
 }

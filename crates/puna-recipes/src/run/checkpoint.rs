@@ -18,7 +18,8 @@ use sha2::Digest;
 
 use crate::RecipeError;
 
-const STATE: &str = "state.json";
+/// Name of the state in a checkpoint.
+pub(super) const STATE: &str = "state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const WEIGHTS: &str = "model.safetensors";
 

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::tensorboard::EventFile;
@@ -35,6 +36,9 @@ pub struct StepRecord {
     /// What was wrong with the step, if it was left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
+    /// What happened to the run before the step: it went on after a stop, or went back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
 }
 
 /// The two files of a log.
@@ -43,22 +47,24 @@ pub struct Log {
     path: PathBuf,
     lines: File,
     events: EventFile,
+    /// Events that the next step will tell.
+    pending: Vec<String>,
 }
 
-const LOG: &str = "log.jsonl";
+/// Name of the log in a run's folder.
+pub(super) const LOG: &str = "log.jsonl";
 
 impl Log {
     /// Opens the log of a run that has made `step` steps; what later steps had written, before the run was cut off, is
-    /// dropped.
+    /// dropped, but for the events that they told.
     ///
     /// # Errors
     /// A file cannot be read or written.
     pub fn open(folder: &Path, step: u64) -> Result<Self, RecipeError> {
         let path = folder.join(LOG);
-        let kept: Vec<StepRecord> = match path.exists() {
-            true => Self::read(folder)?.into_iter().filter(|r| r.step <= step).collect(),
-            false => Vec::new(),
-        };
+        let records = if path.exists() { Self::read(folder)? } else { Vec::new() };
+        let (kept, dropped): (Vec<_>, Vec<_>) = records.into_iter().partition(|r| r.step <= step);
+        let pending = dropped.into_iter().flat_map(|record| record.events).collect();
         let io = |e| RecipeError::io(&path)(e);
         let mut text = String::new();
         for record in &kept {
@@ -71,7 +77,18 @@ impl Log {
         for record in &kept {
             events.write(record)?;
         }
-        Ok(Self { path, lines, events })
+        Ok(Self { path, lines, events, pending })
+    }
+
+    /// Goes back to `step`, as [`Log::open`] does; events that no step has told yet are kept.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub fn go_back(&mut self, folder: &Path, step: u64) -> Result<(), RecipeError> {
+        let untold = std::mem::take(&mut self.pending);
+        *self = Self::open(folder, step)?;
+        self.pending.extend(untold);
+        Ok(())
     }
 
     /// All steps of a log. A last line that was cut off is left out.
@@ -79,26 +96,39 @@ impl Log {
     /// # Errors
     /// It cannot be read, or a line is no step.
     pub fn read(folder: &Path) -> Result<Vec<StepRecord>, RecipeError> {
-        let path = folder.join(LOG);
-        let text = fs::read_to_string(&path).map_err(RecipeError::io(&path))?;
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let lines = whole.lines().enumerate();
-        lines
-            .map(|(i, line)| {
-                serde_json::from_str(line)
-                    .map_err(|e| RecipeError::run(&path, format!("line {}", i + 1), "a step", e))
-            })
-            .collect()
+        Ok(read_lines(folder)?.0)
     }
 
-    /// Adds a step.
+    /// Something that happened to the run; the next step tells it.
+    pub fn tell(&mut self, event: String) {
+        self.pending.push(event);
+    }
+
+    /// Adds a step, which is given the events that no step has told yet.
     ///
     /// # Errors
     /// The disk is full.
-    pub fn write(&mut self, record: &StepRecord) -> Result<(), RecipeError> {
+    pub fn write(&mut self, record: &mut StepRecord) -> Result<(), RecipeError> {
+        record.events.append(&mut self.pending);
         self.lines.write_all(line(record).as_bytes()).map_err(RecipeError::io(&self.path))?;
         self.events.write(record)
     }
+}
+
+/// The lines of a log, each a `T`, and whether its end was cut off.
+pub(super) fn read_lines<T: DeserializeOwned>(
+    folder: &Path,
+) -> Result<(Vec<T>, bool), RecipeError> {
+    let path = folder.join(LOG);
+    let bytes = fs::read(&path).map_err(RecipeError::io(&path))?;
+    // A cut may go through a character, so that what is left is no text.
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+    let lines = bytes[..whole].split_inclusive(|&byte| byte == b'\n').enumerate();
+    let parsed = lines.map(|(i, line)| {
+        serde_json::from_slice(line)
+            .map_err(|e| RecipeError::run(&path, format!("line {}", i + 1), "a step", e))
+    });
+    Ok((parsed.collect::<Result<_, _>>()?, whole < bytes.len()))
 }
 
 fn line(record: &StepRecord) -> String {
@@ -119,7 +149,7 @@ mod tests {
     fn steps_come_back_and_later_ones_are_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let mut log = Log::open(folder.path(), 0).unwrap();
-        (1..=5).for_each(|step| log.write(&record(step)).unwrap());
+        (1..=5).for_each(|step| log.write(&mut record(step)).unwrap());
         drop(log);
         // Cut off in the middle of a line.
         let path = folder.path().join(LOG);
@@ -127,9 +157,39 @@ mod tests {
         fs::write(&path, &text[..text.len() - 10]).unwrap();
         assert_eq!(Log::read(folder.path()).unwrap().len(), 4);
         let mut log = Log::open(folder.path(), 3).unwrap();
-        log.write(&record(4)).unwrap();
+        log.write(&mut record(4)).unwrap();
         let steps: Vec<u64> = Log::read(folder.path()).unwrap().iter().map(|r| r.step).collect();
         assert_eq!(steps, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_cut_through_a_character_is_a_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::open(folder.path(), 0).unwrap();
+        log.write(&mut record(1)).unwrap();
+        log.write(&mut StepRecord { samples: vec!["ŝafo".to_owned()], ..record(2) }).unwrap();
+        let path = folder.path().join(LOG);
+        let bytes = fs::read(&path).unwrap();
+        let half = bytes.iter().position(|&byte| byte >= 0x80).unwrap() + 1;
+        fs::write(&path, &bytes[..half]).unwrap();
+        assert_eq!(Log::read(folder.path()).unwrap(), [record(1)]);
+    }
+
+    #[test]
+    fn events_are_told_by_the_next_step_and_outlive_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::open(folder.path(), 0).unwrap();
+        log.write(&mut record(1)).unwrap();
+        log.tell("went on".to_owned());
+        (2..=3).for_each(|step| log.write(&mut record(step)).unwrap());
+        let mut log = Log::open(folder.path(), 2).unwrap();
+        log.tell("went on again".to_owned());
+        log.go_back(folder.path(), 1).unwrap();
+        log.tell("went back".to_owned());
+        log.write(&mut record(2)).unwrap();
+        let found = Log::read(folder.path()).unwrap();
+        assert_eq!((found[0].events.len(), found[1].step), (0, 2));
+        assert_eq!(found[1].events, ["went on", "went on again", "went back"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod log;
 mod memory;
+mod report;
 mod tensorboard;
 
 use std::fs;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use checkpoint::{Chain, Checkpoint, Contents, State};
 pub use log::{Log, StepRecord};
 pub(crate) use memory::TrainedWeights;
+pub use report::report_page;
 
 use crate::RecipeError;
 
@@ -49,12 +51,17 @@ impl RunFolder {
     /// # Errors
     /// It is none.
     pub fn open(path: &Path) -> Result<Self, RecipeError> {
-        let file = path.join(CONFIG);
-        if !file.is_file() {
-            return Err(RecipeError::run(path, "run", "a folder with config.toml", "none"));
-        }
+        let folder = Self::find(path)?;
         let checkpoints = path.join("checkpoints");
         fs::create_dir_all(&checkpoints).map_err(RecipeError::io(&checkpoints))?;
+        Ok(folder)
+    }
+
+    /// The folder of a run, for reading alone.
+    fn find(path: &Path) -> Result<Self, RecipeError> {
+        if !path.join(CONFIG).is_file() {
+            return Err(RecipeError::run(path, "run", "a folder with config.toml", "none"));
+        }
         Ok(Self { path: path.to_owned() })
     }
 

@@ -13,6 +13,7 @@ pub(crate) mod perplexity;
 pub(crate) mod pretrain;
 pub(crate) mod pull;
 pub(crate) mod quantize;
+pub(crate) mod report;
 pub(crate) mod rm;
 pub(crate) mod synth;
 pub(crate) mod tokenize;
