@@ -167,7 +167,13 @@ fn ctrl_c_saves_and_ends() {
 #[test]
 fn a_run_is_drawn_as_a_page() {
     let desk = Desk::new();
-    desk.complete("run");
+    // No terminal is there, so the line is shown, and the run is the same.
+    let args = [desk.args("run"), vec!["--dashboard".to_owned()]].concat();
+    let trained = run(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    trained.expect(0, &["note: standard output is no terminal", "step 60: loss", "done: "]);
+    desk.complete("plain");
+    assert!(desk.result("run") == desk.result("plain"));
+
     let (folder, elsewhere) = (desk.text("run"), desk.text("page.html"));
     let file = desk.path("run").join("report.html");
     let drawn = run(&["report", &folder]);

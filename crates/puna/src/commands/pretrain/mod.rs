@@ -1,18 +1,24 @@
 //! `puna pretrain`: from training data to a base model.
 
+mod dashboard;
+mod line;
+
+use std::io::{IsTerminal, stdout};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use puna_data::Corpus;
 use puna_kernels::Cpu;
-use puna_recipes::{Ending, Pretrain, PretrainConfig, RecipeError, Report, StepRecord};
+use puna_recipes::{Ending, Log, Pretrain, PretrainConfig, RecipeError, Report};
 
 use crate::args::ThreadsArg;
 use crate::failure::{Interrupted, Usage};
 use crate::interrupt::Interrupt;
-use crate::{system, units};
+use crate::system;
+use dashboard::{Dashboard, Screen, View};
+use line::Line;
 
 /// Train a base model on data of puna data build
 #[derive(Args)]
@@ -20,7 +26,7 @@ use crate::{system, units};
     after_help = "The plan comes first: parameters, work, memory, steps, and at a measured speed time and energy. The run's \
                   folder then holds log.jsonl, a file for TensorBoard, and checkpoints that transformers and every command \
                   of puna can open. The weights are the same bytes for any number of threads, any micro_batch and any \
-                  interruption. Ctrl-C saves and ends; --resume goes on.\n\n\
+                  interruption. Ctrl-C saves and ends; --resume goes on; puna report draws the curves.\n\n\
                   Example: puna pretrain recipes/pretrain-stories.toml --data stories/ --out run/"
 )]
 pub(crate) struct PretrainArgs {
@@ -39,6 +45,9 @@ pub(crate) struct PretrainArgs {
     /// Go on with the run in the folder
     #[arg(long, conflicts_with = "plan")]
     resume: bool,
+    /// Show curves and figures on the whole terminal instead of one line
+    #[arg(long, conflicts_with = "plan")]
+    dashboard: bool,
     #[command(flatten)]
     threads: ThreadsArg,
 }
@@ -72,15 +81,27 @@ pub(crate) fn run(args: &PretrainArgs) -> anyhow::Result<()> {
     let configured = config.out.as_ref().map(|out| beside.join(out));
     let missing = || Usage(format!("{file} has no `out`: give --out"));
     let out = args.out.clone().or(configured).ok_or_else(missing)?;
-    let interrupt = Interrupt::install()?;
+    let screen = Arc::new(Screen::default());
+    let interrupt = Interrupt::install_with({
+        let screen = Arc::clone(&screen);
+        move || screen.close()
+    })?;
     let stop = || interrupt.is_set();
-    let mut line = Line::new();
-    let mut on = |report: Report<'_>| line.tell(&report);
+    let mut display = match args.dashboard && has_terminal() {
+        false => Display::Line(Line::new()),
+        true => {
+            // What cannot be read here is told when the run goes on.
+            let log = if args.resume { Log::read(&out).unwrap_or_default() } else { Vec::new() };
+            let view = View::new(out.display().to_string(), pretrain.plan(), &log);
+            Display::Dashboard(Dashboard::open(view, screen, &interrupt)?)
+        }
+    };
+    let mut on = |report: Report<'_>| display.tell(&report);
     let ending = match args.resume {
         true => pretrain.resume(&out, &stop, &mut on),
         false => pretrain.begin(&out, &text, &stop, &mut on),
     };
-    line.bar.finish_and_clear();
+    display.end();
     match ending? {
         Ending::Complete => note!("done: {}", out.display()),
         Ending::Stopped => {
@@ -95,53 +116,34 @@ pub(crate) fn run(args: &PretrainArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One live line; what is worth keeping stays above it.
-struct Line {
-    bar: ProgressBar,
+/// Whether there is a terminal for a dashboard; says so if not.
+fn has_terminal() -> bool {
+    let is_terminal = stdout().is_terminal();
+    if !is_terminal {
+        note!("note: standard output is no terminal: a line instead of the dashboard");
+    }
+    is_terminal
 }
 
-impl Line {
-    fn new() -> Self {
-        let style = ProgressStyle::with_template("{msg}").expect("the template is well-formed");
-        Self { bar: ProgressBar::new_spinner().with_style(style) }
-    }
+/// How a run is shown.
+enum Display {
+    Line(Line),
+    Dashboard(Dashboard),
+}
 
+impl Display {
     fn tell(&mut self, report: &Report<'_>) {
-        match report {
-            Report::Step { record, eta_secs } => self.step(record, *eta_secs),
-            Report::Checkpoint { step } => self.keep(&format!("step {step}: saved")),
-            Report::Note(note) => self.keep(&format!("note: {note}")),
+        match self {
+            Self::Line(line) => line.tell(report),
+            Self::Dashboard(dashboard) => dashboard.tell(report),
         }
     }
 
-    fn step(&mut self, record: &StepRecord, eta_secs: f64) {
-        if let (Some(loss), Some(norm)) = (record.loss, record.grad_norm) {
-            self.bar.set_message(format!(
-                "step {}: loss {loss:.4}, rate {:.2e}, gradient {norm:.3}, {:.0} tokens/s, {:.0} % of the peak, {} left",
-                record.step,
-                record.lr,
-                record.tokens_per_sec,
-                100.0 * record.peak_share,
-                units::seconds(eta_secs)
-            ));
+    /// Makes room for what is said at the end.
+    fn end(self) {
+        match self {
+            Self::Line(line) => line.end(),
+            Self::Dashboard(dashboard) => drop(dashboard),
         }
-        if !record.bits_per_byte.is_empty() {
-            let of = |(source, bits): &(String, f64)| format!("{source} {bits:.3}");
-            let sources: Vec<String> = record.bits_per_byte.iter().map(of).collect();
-            let loss = record.loss.unwrap_or(f64::NAN);
-            self.keep(&format!(
-                "step {}: loss {loss:.4}, held-out bits per byte: {}",
-                record.step,
-                sources.join(", ")
-            ));
-        }
-        for sample in &record.samples {
-            self.keep(&format!("  {}", sample.replace('\n', "\n  ")));
-        }
-    }
-
-    /// A line that stays.
-    fn keep(&self, text: &str) {
-        self.bar.suspend(|| note!("{text}"));
     }
 }
