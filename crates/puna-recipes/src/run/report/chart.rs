@@ -99,17 +99,17 @@ impl<'a> Chart<'a> {
         let scale = if self.y.is_log { "log scale" } else { "" };
         let unit = [*unit, scale].into_iter().filter(|word| !word.is_empty());
         let unit = unit.collect::<Vec<_>>().join(", ");
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<figure><figcaption><h3 id=\"{id}\">{}</h3><p class=\"unit\">{}</p></figcaption>\n",
+            "<figure><figcaption><h3 id=\"{id}\">{}</h3><p class=\"unit\">{}</p></figcaption>",
             Text(title),
             Text(&unit)
         );
         self.draw_legend(out);
-        let _ = write!(
+        let _ = writeln!(
             out,
             "<div class=\"plot\"><svg role=\"img\" aria-labelledby=\"{id}\" aria-describedby=\"{id}-d\">\n\
-             <desc id=\"{id}-d\">{}</desc>\n",
+             <desc id=\"{id}-d\">{}</desc>",
             Text(&self.summary())
         );
         self.draw_axes(out);
@@ -134,18 +134,18 @@ impl<'a> Chart<'a> {
     fn draw_axes(&self, out: &mut String) {
         for &tick in &self.y.ticks {
             let y = percent(1.0 - self.y.place(tick));
-            let _ = write!(
+            let _ = writeln!(
                 out,
-                "<line class=\"grid\" x2=\"100%\" y1=\"{y}\" y2=\"{y}\"/><text class=\"y\" y=\"{y}\">{}</text>\n",
+                "<line class=\"grid\" x2=\"100%\" y1=\"{y}\" y2=\"{y}\"/><text class=\"y\" y=\"{y}\">{}</text>",
                 self.y.label(tick)
             );
         }
         out.push_str("<line class=\"base\" x2=\"100%\" y1=\"100%\" y2=\"100%\"/>\n");
         for &tick in &self.x.ticks {
             let x = percent(self.x.place(tick));
-            let _ = write!(
+            let _ = writeln!(
                 out,
-                "<text class=\"x\" x=\"{x}\" y=\"100%\">{}</text>\n",
+                "<text class=\"x\" x=\"{x}\" y=\"100%\">{}</text>",
                 self.x.label(tick)
             );
         }
@@ -153,9 +153,9 @@ impl<'a> Chart<'a> {
 
     fn draw_curves(&self, out: &mut String) {
         let (width, height) = SIZE;
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<svg viewBox=\"0 0 {width} {height}\" preserveAspectRatio=\"none\" width=\"100%\" height=\"100%\">\n"
+            "<svg viewBox=\"0 0 {width} {height}\" preserveAspectRatio=\"none\" width=\"100%\" height=\"100%\">"
         );
         for (i, curve) in self.curves.iter().enumerate() {
             let color = color(i);
@@ -167,10 +167,10 @@ impl<'a> Chart<'a> {
             };
             if !shown.is_empty() {
                 let path = self.path(&thin(shown, N_BUCKETS), "h0");
-                let _ = write!(out, "<path class=\"{class} {color}\" d=\"{path}\"/>\n");
+                let _ = writeln!(out, "<path class=\"{class} {color}\" d=\"{path}\"/>");
             }
             let path = self.path(&thin(&curve.line, N_BUCKETS), "");
-            let _ = write!(out, "<path class=\"line {color}\" d=\"{path}\"/>\n");
+            let _ = writeln!(out, "<path class=\"line {color}\" d=\"{path}\"/>");
         }
         out.push_str("</svg>\n");
     }
@@ -194,9 +194,9 @@ impl<'a> Chart<'a> {
         for same in events.chunk_by(|a, b| column(a) == column(b)) {
             let x = percent(self.x.place(same[0].step as f64));
             let class = if same.iter().any(|event| event.is_fault) { "fault" } else { "told" };
-            let _ = write!(
+            let _ = writeln!(
                 out,
-                "<line class=\"event {class}\" x1=\"{x}\" x2=\"{x}\" y1=\"0\" y2=\"100%\"/>\n"
+                "<line class=\"event {class}\" x1=\"{x}\" x2=\"{x}\" y1=\"0\" y2=\"100%\"/>"
             );
         }
     }
@@ -217,10 +217,10 @@ impl<'a> Chart<'a> {
                 }
             }
             let (x, width, at) = (percent(left), percent(right - left), percent(place(point)));
-            let _ = write!(
+            let _ = writeln!(
                 out,
                 "<g class=\"at\"><rect x=\"{x}\" width=\"{width}\" height=\"100%\"/><line x1=\"{at}\" x2=\"{at}\" y2=\"100%\"/>\
-                 <text x=\"100%\">{}</text></g>\n",
+                 <text x=\"100%\">{}</text></g>",
                 Text(&reading.replacen("  :", ":", 1))
             );
         }

@@ -67,9 +67,9 @@ pub(super) fn draw(run: &Run) -> String {
     draw_samples(&mut out, &history.samples);
     draw_origin(&mut out, run);
     let version = env!("CARGO_PKG_VERSION");
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<footer>Drawn by puna {version} from the run's own files: the same files give the same page.</footer>\n</body>\n</html>\n"
+        "<footer>Drawn by puna {version} from the run's own files: the same files give the same page.</footer>\n</body>\n</html>"
     );
     out
 }
@@ -87,9 +87,9 @@ fn draw_head(out: &mut String, run: &Run, title: &str) {
     if secs > 0.0 {
         facts.push(format!("{} in its steps", TimeSpan(secs)));
     }
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<header>\n<h1>{title}</h1>\n<p>{}</p>\n</header>\n<main>\n",
+        "<header>\n<h1>{title}</h1>\n<p>{}</p>\n</header>\n<main>",
         facts.join(" · ")
     );
     let cut = "The end of the log is cut off, as when a program is killed while it writes: the page shows what is whole.";
@@ -107,9 +107,9 @@ fn draw_figures(out: &mut String, fields: &[(&String, Field)], charts: &[Chart<'
     for (field, (name, last, note)) in figures.take(MOST_FIGURES) {
         let unit = if field.unit == "%" { " %" } else { "" };
         let name = if name.is_empty() { String::new() } else { format!(": {name}") };
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<div><dt>{}{}</dt><dd>{last}{unit}</dd><dd class=\"less\">{note}</dd></div>\n",
+            "<div><dt>{}{}</dt><dd>{last}{unit}</dd><dd class=\"less\">{note}</dd></div>",
             Text(&field.title),
             Text(&name)
         );
@@ -139,9 +139,9 @@ fn draw_events(out: &mut String, events: &[Event]) {
     out.push_str("<section aria-labelledby=\"events\">\n<h2 id=\"events\">Events</h2>\n");
     let n_left_out = events.len().saturating_sub(MOST_EVENTS);
     if n_left_out > 0 {
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<p class=\"less\">{} earlier ones are left out.</p>\n",
+            "<p class=\"less\">{} earlier ones are left out.</p>",
             grouped(n_left_out as u64)
         );
     }
@@ -150,9 +150,9 @@ fn draw_events(out: &mut String, events: &[Event]) {
         let class = if *is_fault { "fault" } else { "told" };
         let what = if *is_fault { "Left out: " } else { "" };
         let text = cut(text, MOST_CHARS / 3);
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<li><span class=\"step\"><span class=\"mark {class}\"></span>step {}</span><span>{what}{}</span></li>\n",
+            "<li><span class=\"step\"><span class=\"mark {class}\"></span>step {}</span><span>{what}{}</span></li>",
             grouped(*step),
             Text(&text)
         );
@@ -174,9 +174,9 @@ fn draw_samples(out: &mut String, samples: &[(u64, Vec<String>)]) {
     let n_shown = (MOST_CHARS_OF_SAMPLES / longest.max(1)).clamp(2, MOST_SAMPLED_STEPS);
     let shown = spread(samples, n_shown);
     if shown.len() < samples.len() {
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<p class=\"less\">After {} of {} steps with texts.</p>\n",
+            "<p class=\"less\">After {} of {} steps with texts.</p>",
             shown.len(),
             grouped(samples.len() as u64)
         );
@@ -209,9 +209,9 @@ fn draw_origin(out: &mut String, run: &Run) {
     );
     match &run.checkpoint {
         Some(recorded) => {
-            let _ = write!(
+            let _ = writeln!(
                 out,
-                "<p class=\"less\">As the checkpoint of step {} records it, computed with {}.</p>\n",
+                "<p class=\"less\">As the checkpoint of step {} records it, computed with {}.</p>",
                 grouped(recorded.step),
                 Text(&recorded.isa)
             );
@@ -225,9 +225,9 @@ fn draw_origin(out: &mut String, run: &Run) {
             out.push_str("<p class=\"less\">No checkpoint yet, so hashes are not recorded.</p>\n")
         }
     }
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<details><summary>Configuration, SHA-256 {}…</summary><pre tabindex=\"0\">{}</pre></details>\n</section>\n</main>\n",
+        "<details><summary>Configuration, SHA-256 {}…</summary><pre tabindex=\"0\">{}</pre></details>\n</section>\n</main>",
         &run.id.to_string()[..16],
         Text(&run.config)
     );
@@ -238,11 +238,11 @@ fn draw_table(out: &mut String, title: &str, rows: &BTreeMap<String, String>, is
         return;
     }
     let open = if is_open { " open" } else { "" };
-    let _ = write!(out, "<details{open}><summary>{title}</summary><dl class=\"facts\">\n");
+    let _ = writeln!(out, "<details{open}><summary>{title}</summary><dl class=\"facts\">");
     for (name, value) in rows {
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<div><dt>{}</dt><dd>{}</dd></div>\n",
+            "<div><dt>{}</dt><dd>{}</dd></div>",
             Text(&name.replace('_', " ")),
             Text(value)
         );
