@@ -287,47 +287,53 @@ fn tile<S: Simd, T: Terms<S>, const ROWS: usize, const COLS: usize>(
     for r in 0..ROWS {
         prefetch_slice(&c[r * stride..][..COLS * S::LANES]);
     }
-    let mut sums = [[s.splat(0.0); COLS]; ROWS];
-    let b = b.chunks_exact(tile_cols::<S>());
+    // Two vectors even where one is used: compilers keep these in registers.
+    let mut sums = [[s.splat(0.0); 2]; ROWS];
     match rows {
         Rows::Whole => {
             let rows: &[[f32; MAX_BLOCK]; ROWS] = a.as_chunks().0.try_into().expect("a whole tile");
-            for (u, b) in b.enumerate() {
+            for (u, b) in b.chunks_exact(tile_cols::<S>()).enumerate() {
                 // The least of both changes nothing and spares a check.
                 let u = u.min(MAX_BLOCK - 1);
-                let mut b_vectors = [s.splat(0.0); COLS];
-                for j in 0..COLS {
-                    b_vectors[j] = s.load(&b[j * S::LANES..]);
-                }
+                let b = [s.load(b), if COLS == 2 { s.load(&b[S::LANES..]) } else { s.splat(0.0) }];
                 for r in 0..ROWS {
                     let a = s.splat(rows[r][u]);
                     for j in 0..COLS {
-                        sums[r][j] = t.mul_add(s, a, b_vectors[j], sums[r][j]);
+                        sums[r][j] = t.mul_add(s, a, b[j], sums[r][j]);
                     }
                 }
             }
         }
         Rows::Across => {
-            for (a, b) in a.chunks_exact(ROWS).zip(b) {
-                let mut b_vectors = [s.splat(0.0); COLS];
-                for j in 0..COLS {
-                    b_vectors[j] = s.load(&b[j * S::LANES..]);
-                }
+            for (a, b) in a.chunks_exact(ROWS).zip(b.chunks_exact(tile_cols::<S>())) {
+                let b = [s.load(b), if COLS == 2 { s.load(&b[S::LANES..]) } else { s.splat(0.0) }];
                 for r in 0..ROWS {
                     let a = s.splat(a[r]);
                     for j in 0..COLS {
-                        sums[r][j] = t.mul_add(s, a, b_vectors[j], sums[r][j]);
+                        sums[r][j] = t.mul_add(s, a, b[j], sums[r][j]);
                     }
                 }
             }
         }
     }
-    for r in 0..ROWS {
-        let c = &mut c[r * stride..][..COLS * S::LANES];
-        for j in 0..COLS {
-            let c = &mut c[j * S::LANES..];
-            let v = if is_set { sums[r][j] } else { s.add(s.load(c), sums[r][j]) };
-            s.store(v, c);
-        }
+    // Row by row without a loop: an array whose place is a variable would leave the registers.
+    macro_rules! write_rows {
+        ($($r:literal)*) => {
+            $(if $r < ROWS {
+                write_row::<S, COLS>(s, sums[$r], &mut c[$r * stride..], is_set);
+            })*
+        };
+    }
+    write_rows!(0 1 2 3 4 5 6 7 8 9 10 11);
+}
+
+/// Writes or adds one row of a tile.
+#[inline(always)]
+fn write_row<S: Simd, const COLS: usize>(s: S, sums: [S::F32; 2], c: &mut [f32], is_set: bool) {
+    let c = &mut c[..COLS * S::LANES];
+    for j in 0..COLS {
+        let c = &mut c[j * S::LANES..];
+        let v = if is_set { sums[j] } else { s.add(s.load(c), sums[j]) };
+        s.store(v, c);
     }
 }

@@ -21,6 +21,7 @@ use puna_data::{Corpus, MANIFEST, Sha256};
 use puna_kernels::{Cpu, peak};
 use puna_ops::Precision;
 use puna_train::{Grads, INIT_STD, Layout, MicroBatch, Optimizer, Pass, Schedule, grad_norm};
+use toml::Spanned;
 
 use config::Settled;
 pub use config::{Guard, OnFault, PretrainConfig};
@@ -245,7 +246,7 @@ fn settings(config: &PretrainConfig, settled: &Settled) -> BTreeMap<String, Stri
         ("min_lr_ratio", optimizer.min_lr_ratio.to_string()),
         ("optimizer", format!("{:?}", optimizer.numbers())),
         ("seed", seed.to_string()),
-        ("precision", format!("{:?}", precision.as_ref().map(|choice| choice.get_ref()))),
+        ("precision", format!("{:?}", precision.as_ref().map(Spanned::get_ref))),
         ("within_documents", within_documents.to_string()),
         ("guard", format!("{guard:?}")),
     ]

@@ -222,7 +222,7 @@ fn draw_origin(out: &mut String, run: &Run) {
             draw_table(out, "SHA-256 of the checkpoint's files", &recorded.files, false);
         }
         None => {
-            out.push_str("<p class=\"less\">No checkpoint yet, so hashes are not recorded.</p>\n")
+            out.push_str("<p class=\"less\">No checkpoint yet, so hashes are not recorded.</p>\n");
         }
     }
     let _ = writeln!(
