@@ -4,6 +4,7 @@ import { stop } from "./answering.ts";
 import { Composer } from "./composer.tsx";
 import { contextUsed, path, type Conversation } from "./conversation.ts";
 import { KeyDialog, KeyboardDialog } from "./dialogs.tsx";
+import { focusMessage } from "./focus.ts";
 import { count, describe } from "./format.ts";
 import { Icon, IconButton } from "./icons.tsx";
 import { Log } from "./log.tsx";
@@ -50,10 +51,6 @@ export function App() {
 
 function skipToMessage(event: Event): void {
   event.preventDefault();
-  focusMessage();
-}
-
-export function focusMessage(): void {
   document.getElementById("message")?.focus();
 }
 

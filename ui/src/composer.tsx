@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { answer, liveIn, say, stop } from "./answering.ts";
 import { contextUsed, path, type Conversation } from "./conversation.ts";
 import { Field } from "./editor.tsx";
+import { isTouch } from "./focus.ts";
 import { count, tokens } from "./format.ts";
 import { IconButton } from "./icons.tsx";
 import * as storage from "./storage.ts";
@@ -31,8 +32,9 @@ export function Composer({ conversation }: { conversation: Conversation }) {
     <div class="composer">
       <Room conversation={conversation} />
       <form onSubmit={(event) => { event.preventDefault(); send(); }}>
-        <Field id="message" label={label} placeholder={canContinue ? `${label}, or send nothing to let it go on` : label}
-          text={text} focus={!matchMedia("(pointer: coarse)").matches} change={setText} send={send} />
+        <Field id="message" label={label} text={text}
+          placeholder={canContinue && !isTouch() ? `${label}, or press Enter to let it go on` : label}
+          focus={!isTouch()} change={setText} send={send} />
         {live
           ? <IconButton name="stop" label="Stop" class="send stop" onClick={() => stop(conversation.id)} />
           : <IconButton name="send" label={sendLabel} class="send" disabled={!canSend} onClick={send} />}

@@ -39,14 +39,14 @@ export type Settings = Partial<Record<SettingName, number>>;
 export type SettingName = (typeof SETTINGS)[number]["name"];
 
 export const SETTINGS = [
-  { name: "temperature", label: "Temperature", min: 0, max: 2, step: 0.05, help: "0 always takes the likeliest token" },
-  { name: "top_p", label: "Top p", min: 0, max: 1, step: 0.01, help: "the likeliest tokens that together have this probability" },
-  { name: "top_k", label: "Top k", min: 0, max: 1_000_000, step: 1, help: "the k likeliest tokens; 0 for all" },
-  { name: "min_p", label: "Min p", min: 0, max: 1, step: 0.01, help: "tokens at least this likely, as a share of the likeliest" },
-  { name: "frequency_penalty", label: "Frequency penalty", min: -2, max: 2, step: 0.1, help: "against words, the more the more often they came" },
-  { name: "presence_penalty", label: "Presence penalty", min: -2, max: 2, step: 0.1, help: "against words that came at all" },
-  { name: "max_tokens", label: "Longest answer", min: 1, max: 10_000_000, step: 1, help: "in tokens" },
-  { name: "seed", label: "Seed", min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, help: "the same seed gives the same answer" },
+  { name: "temperature", label: "Temperature", min: 0, max: 2, step: 0.05, help: "Higher is more varied; 0 always takes the likeliest token." },
+  { name: "top_p", label: "Top p", min: 0, max: 1, step: 0.01, help: "Only the likeliest tokens that together reach this probability." },
+  { name: "top_k", label: "Top k", min: 0, max: 1_000_000, step: 1, help: "Only this many of the likeliest tokens; 0 for all." },
+  { name: "min_p", label: "Min p", min: 0, max: 1, step: 0.01, help: "Only tokens at least this likely, measured by the likeliest." },
+  { name: "frequency_penalty", label: "Frequency penalty", min: -2, max: 2, step: 0.1, help: "Makes tokens rarer, the more often they came." },
+  { name: "presence_penalty", label: "Presence penalty", min: -2, max: 2, step: 0.1, help: "Makes tokens rarer that came at all." },
+  { name: "max_tokens", label: "Longest answer", min: 1, max: 10_000_000, step: 1, help: "In tokens." },
+  { name: "seed", label: "Seed", min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, help: "The same seed and text give the same answer." },
 ] as const;
 
 /** Tokens of a continuation where nothing is set: it would go on until the context is full. */

@@ -1,5 +1,6 @@
 // A text field that grows with its text, and the form to edit a turn with it.
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { isTouch } from "./focus.ts";
 
 interface FieldProps {
   id?: string;
@@ -29,9 +30,8 @@ export function Field({ id, label, text, placeholder, focus, change, send, onKey
     // While an input method composes, Enter takes its suggestion (keyCode 229 in Safari).
     if (event.isComposing || event.keyCode === 229) return;
     onKeyDown?.(event);
-    const isTouch = matchMedia("(pointer: coarse)").matches;
     if (event.key !== "Enter" || event.shiftKey || event.altKey || event.defaultPrevented) return;
-    if (isTouch && !event.ctrlKey && !event.metaKey) return;
+    if (isTouch() && !event.ctrlKey && !event.metaKey) return;
     event.preventDefault();
     send();
   };

@@ -4,6 +4,7 @@ import type { Turn } from "./conversation.ts";
 
 const whole = new Intl.NumberFormat("en");
 const three = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
+const hundredths = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
 export const count = (n: number): string => whole.format(n);
@@ -28,7 +29,7 @@ export function figures(turn: Turn): string {
     turn.model,
     usage && tokens(usage.completion),
     turn.rate !== undefined && rate(turn.rate),
-    turn.wait !== undefined && `first after ${three.format(turn.wait)} s`,
+    turn.wait !== undefined && `first after ${hundredths.format(turn.wait)} s`,
   ];
   return parts.filter(Boolean).join(" · ");
 }

@@ -2,6 +2,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { say } from "./answering.ts";
 import { path, type Conversation, type Mode, type Turn } from "./conversation.ts";
+import { focusMessage } from "./focus.ts";
 import { describe } from "./format.ts";
 import { Icon } from "./icons.tsx";
 import * as store from "./store.ts";
@@ -135,7 +136,7 @@ function Begin({ conversation }: { conversation: Conversation }) {
         <ul class="starters" aria-label="Ways to begin">
           {starters.slice(0, 6).map((text) => (
             <li key={text}>
-              <button type="button" onClick={() => say(conversation.id, null, text)}>{text}</button>
+              <button type="button" onClick={() => { say(conversation.id, null, text); focusMessage(); }}>{text}</button>
             </li>
           ))}
         </ul>

@@ -80,7 +80,7 @@ function Setting({ setting, mode, value, change }: SettingProps) {
 
 function placeholder(name: SettingName, mode: Conversation["mode"]): string {
   if (name === "max_tokens") return mode === "text" ? String(TEXT_TOKENS) : "no limit";
-  return name === "seed" ? "random" : "the server's";
+  return name === "seed" ? "random" : "default";
 }
 
 function keepAsDefaults({ system, settings, model }: Conversation): void {

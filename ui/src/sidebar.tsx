@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { liveIn } from "./answering.ts";
 import { matches, type Conversation } from "./conversation.ts";
+import { focusMessage } from "./focus.ts";
 import { day } from "./format.ts";
 import { Icon, IconButton } from "./icons.tsx";
 import * as store from "./store.ts";
@@ -41,7 +42,7 @@ export function Sidebar() {
 
 function newOne(): void {
   store.open(null);
-  requestAnimationFrame(() => document.getElementById("message")?.focus());
+  focusMessage();
 }
 
 function Entry({ conversation, rename }: { conversation: Conversation; rename: () => void }) {

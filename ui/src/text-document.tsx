@@ -1,8 +1,9 @@
 // A text that the model continues: one document, in which what the reader wrote is marked.
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
-import { liveIn, liveOf, say } from "./answering.ts";
+import { answer, liveIn, liveOf, say } from "./answering.ts";
 import type { Conversation, Turn } from "./conversation.ts";
 import { Editor } from "./editor.tsx";
+import { focusMessage } from "./focus.ts";
 import { IconButton } from "./icons.tsx";
 import { CopyButton, LiveStatus, Outcome, useFrames, Versions } from "./turn.tsx";
 
@@ -14,7 +15,7 @@ export function TextDocument({ conversation, turns }: { conversation: Conversati
   const send = (text: string) => {
     setEditing(false);
     say(conversation.id, null, text);
-    document.getElementById("message")?.focus();
+    focusMessage();
   };
   if (editing) {
     return (
@@ -23,8 +24,13 @@ export function TextDocument({ conversation, turns }: { conversation: Conversati
       </article>
     );
   }
+  const goOn = () => {
+    void answer(conversation.id, conversation.leaf);
+    focusMessage();
+  };
   const tools = (
     <>
+      {last.state === "done" && <button type="button" class="go-on" onClick={goOn}>Continue</button>}
       <CopyButton text={whole} what="the whole text" />
       {!liveIn(conversation.id) && (
         <IconButton name="edit" label="Edit the text and continue" onClick={() => setEditing(true)} />

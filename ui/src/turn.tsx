@@ -3,6 +3,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { liveIn, liveOf, retry, say, type Live } from "./answering.ts";
 import { show, versions, type Conversation, type Turn } from "./conversation.ts";
 import { Editor } from "./editor.tsx";
+import { focusMessage } from "./focus.ts";
 import { advice, figures, incomplete, rate } from "./format.ts";
 import { IconButton } from "./icons.tsx";
 import { Markdown } from "./markdown.ts";
@@ -30,7 +31,7 @@ function Said({ conversation, turn }: TurnProps) {
   const send = (text: string) => {
     setEditing(false);
     say(conversation.id, turn.parent, text);
-    document.getElementById("message")?.focus();
+    focusMessage();
   };
   return (
     <article class="turn said" ref={article}>
@@ -122,6 +123,10 @@ export function Outcome({ conversation, turn, children }: TurnProps & { children
   const reason = incomplete(turn, false);
   const hint = advice(turn);
   const isProblem = turn.state === "failed";
+  const retryNow = () => {
+    retry(conversation.id, turn);
+    focusMessage();
+  };
   const again = (isProblem || turn.text === "" || turn.state === "writing") && conversation.leaf === turn.id;
   return (
     <>
@@ -129,7 +134,7 @@ export function Outcome({ conversation, turn, children }: TurnProps & { children
         <p class={isProblem ? "reason bad" : "reason"}>
           <span>{reason}{hint && ` ${hint}`}</span>
           {again && (
-            <button type="button" onClick={() => retry(conversation.id, turn)}>Try again</button>
+            <button type="button" onClick={retryNow}>Try again</button>
           )}
         </p>
       )}
@@ -137,7 +142,7 @@ export function Outcome({ conversation, turn, children }: TurnProps & { children
         <Versions conversation={conversation} turn={turn} />
         {turn.text !== "" && !children && <CopyButton text={turn.text} what="the answer" />}
         {!again && !liveIn(conversation.id) && (
-          <IconButton name="retry" label="Write another answer" onClick={() => retry(conversation.id, turn)} />
+          <IconButton name="retry" label="Write another answer" onClick={retryNow} />
         )}
         {children}
         <span class="figures">{figures(turn)}</span>
