@@ -20,6 +20,7 @@ export function Log({ conversation }: { conversation: Conversation }) {
     <div class="log-frame">
       <div class="log" ref={scroller} role="region" aria-label="Conversation" tabIndex={0} onClick={copyCode}>
         <div class="log-content" ref={content}>
+          {turns.length > 0 && <h1 class="unseen">{conversation.title || "Untitled"}</h1>}
           {turns.length === 0 ? <Begin conversation={conversation} />
             : conversation.mode === "text" ? <TextDocument conversation={conversation} turns={turns} />
             : <Turns conversation={conversation} turns={turns} />}
