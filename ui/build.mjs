@@ -33,7 +33,7 @@ async function build() {
   for (const name of ["app.js", "app.css"]) {
     // A changed file has another address, so that no browser shows an old one.
     const hash = createHash("sha256").update(files.get(name)).digest("hex").slice(0, 12);
-    html = html.replace(`"${name}"`, `"${name}?v=${hash}"`);
+    html = html.replace(`"ui/${name}"`, `"ui/${name}?v=${hash}"`);
   }
   files.set("index.html", html);
   files.set("icon.svg", await readFile(`${here}src/icon.svg`, "utf8"));

@@ -45,13 +45,15 @@ export async function models(): Promise<Model[]> {
   if (!Array.isArray(data)) throw new ApiError("refused", "The server's list of models cannot be read.");
   return data.map((entry) => {
     const { id, puna } = record(entry);
-    const more = record(puna);
+    // What is no part of OpenAI's form may stand in a record of its own or beside the rest.
+    const more = { ...record(entry), ...record(puna) };
+    const weights = more["weights"] ?? more["weight_type"];
     return {
       id: String(id),
       context: number(more["context_length"]),
       chat: more["chat"] !== false,
-      weights: typeof more["weights"] === "string" ? more["weights"] : null,
-      parameters: number(more["parameters"]),
+      weights: typeof weights === "string" ? weights : null,
+      parameters: number(more["parameters"] ?? more["n_params"]),
       starters: Array.isArray(more["starters"]) ? more["starters"].map(String) : [],
     };
   });
@@ -95,7 +97,7 @@ function pieceOf(chunk: Record<string, unknown>): Piece {
     const cached = number(record(usage["prompt_tokens_details"])["cached_tokens"]);
     if (cached) piece.usage.cached = cached;
   }
-  const rate = number(record(chunk["timings"])["predicted_per_second"]);
+  const rate = number(record(chunk["timings"])["answer_tokens_per_sec"]);
   if (rate !== null) piece.rate = rate;
   return piece;
 }

@@ -126,7 +126,7 @@ function Begin({ conversation }: { conversation: Conversation }) {
   const starters = fitting.length > 0 ? fitting : conversation.mode === "chat" ? CHAT_STARTERS : TEXT_STARTERS;
   return (
     <div class="begin">
-      <img src="icon.svg" alt="" width="56" height="56" />
+      <img src="ui/icon.svg" alt="" width="56" height="56" />
       <h1>{conversation.mode === "chat" ? "What shall we talk about?" : "Begin a text"}</h1>
       <p class="soft">
         {conversation.mode === "text" && "Write the first words; the model goes on from there. "}

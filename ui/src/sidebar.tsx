@@ -1,5 +1,5 @@
 // The list of conversations: find, open, rename, delete.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { liveIn } from "./answering.ts";
 import { matches, type Conversation } from "./conversation.ts";
 import { focusMessage } from "./focus.ts";
@@ -14,7 +14,7 @@ export function Sidebar() {
   const found = conversations.filter((conversation) => matches(conversation, query));
   return (
     <nav class="sidebar" aria-label="Conversations">
-      <div class="brand"><img src="icon.svg" alt="" width="28" height="28" /><span>Puna</span></div>
+      <div class="brand"><img src="ui/icon.svg" alt="" width="28" height="28" /><span>Puna</span></div>
       <button type="button" class="new" onClick={newOne}><Icon name="plus" />New conversation</button>
       <div class="search">
         <Icon name="search" />
@@ -77,7 +77,7 @@ function erase(id: string): void {
 function Rename({ conversation, done }: { conversation: Conversation; done: () => void }) {
   const field = useRef<HTMLInputElement>(null);
   const open = useRef(true);
-  useEffect(() => field.current?.select(), []);
+  useLayoutEffect(() => field.current!.select(), []);
   const finish = (keep: boolean) => {
     if (!open.current) return;
     open.current = false;

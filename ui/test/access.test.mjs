@@ -49,7 +49,7 @@ for (const colorScheme of ["light", "dark"]) {
     await t.page.getByRole("button", { name: "Delete Hi" }).click();
     await t.page.getByText("Deleted").waitFor();
     await audit("message");
-    t.server.delay = 100;
+    t.server.hold(8);
     await t.send("Again");
     await t.answer().locator("strong").waitFor();
     await audit("being written");
@@ -171,7 +171,7 @@ test("on a phone nothing is wider than the screen, and the list comes and goes",
 
 test("nothing moves for those who asked for that", async () => {
   await t.fresh({ reducedMotion: "reduce" });
-  t.server.delay = 100;
+  t.server.hold(1);
   await t.open();
   await t.send("Hi");
   await t.page.locator(".status .writing").waitFor();

@@ -8,12 +8,14 @@ const t = setUp();
 
 test("a message is sent with Enter and answered piece by piece", async () => {
   t.server.reply = "One two three four five six seven eight nine ten.";
-  t.server.delay = 60;
+  t.server.hold(3);
   await t.open();
   await t.page.getByLabel("Write a message").pressSequentially("Count to ten");
   await t.page.keyboard.press("Enter");
-  await t.page.getByText("One two three").first().waitFor();
-  assert.ok(!(await t.answer().innerText()).includes("ten."), "the answer shows before it is whole");
+  await t.answer().getByText("One two three").waitFor();
+  await t.page.getByRole("button", { name: "Stop" }).waitFor();
+  assert.ok(!(await t.answer().innerText()).includes("four"));
+  t.server.release();
   await t.quiet();
   assert.match(await t.answer().innerText(), /One two .* ten\./);
   const { path, body } = t.server.last;
@@ -96,7 +98,7 @@ test("an answer cannot run anything or load anything", async () => {
 
 test("Esc stops an answer, which is kept; another one is its second version", async () => {
   t.server.reply = "word ".repeat(500);
-  t.server.delay = 20;
+  t.server.hold(3);
   await t.open();
   await t.send("Go on");
   await t.page.getByText("word word word").waitFor();
@@ -104,9 +106,10 @@ test("Esc stops an answer, which is kept; another one is its second version", as
   await t.quiet();
   await t.answer().getByText("Stopped.").waitFor();
   assert.match(await t.answer().locator(".written").innerText(), /^word word/);
-  await pause(100);
-  assert.ok(t.server.last.over && t.server.last.sent < 200, "the server sees that it was stopped");
+  await t.server.last.closed;
+  assert.equal(t.server.last.sent, 3, "the server sees that it was stopped");
 
+  t.server.release();
   t.server.reply = "Short.";
   await t.answer().getByRole("button", { name: "Write another answer" }).click();
   await t.answer().getByText("Short.").waitFor();
@@ -164,13 +167,14 @@ test("a conversation, its branches and an unsent text survive a reload", async (
 
 test("an answer that a reload interrupts is kept as far as it was", async () => {
   t.server.reply = "word ".repeat(500);
-  t.server.delay = 20;
+  t.server.hold(3);
   await t.open();
   await t.send("Go on");
   await t.page.getByText("word word word").waitFor();
   await t.page.reload();
   await t.answer().getByText("The page was closed while this was being written.").waitFor();
   assert.match(await t.answer().locator(".written").innerText(), /^word word word/);
+  t.server.release();
   t.server.reply = "Whole.";
   await t.answer().getByRole("button", { name: "Try again" }).click();
   await t.answer().getByText("Whole.").waitFor();
@@ -178,36 +182,45 @@ test("an answer that a reload interrupts is kept as far as it was", async () => 
 
 test("an answer goes on while another conversation is shown", async () => {
   t.server.reply = "word ".repeat(60) + "end";
-  t.server.delay = 20;
+  t.server.hold(2);
   await t.open();
   await t.send("Long one");
   await t.page.getByText("word word").waitFor();
   await t.page.keyboard.press("Control+Shift+O");
   await t.page.getByText("What shall we talk about?").waitFor();
+  await t.page.locator(".sidebar .writing").waitFor();
+  t.server.release();
   await t.page.locator(".sidebar .writing").waitFor({ state: "detached" });
   await t.page.getByRole("link", { name: "Long one" }).click();
   assert.match(await t.answer().innerText(), /word end/);
 });
 
 test("the log follows the end unless the reader scrolls away", async () => {
-  t.server.reply = "A line of text.\n\n".repeat(300);
-  t.server.delay = 3;
+  t.server.reply = `${"A line of text.\n\n".repeat(100)}Middle.\n\n${"Another line.\n\n".repeat(100)}End.`;
+  t.server.delay = 0;
+  t.server.hold(401);
   await t.open();
   await t.send("Many lines");
   const log = t.page.locator(".log");
   const gap = () => log.evaluate((element) => element.scrollHeight - element.scrollTop - element.clientHeight);
-  await t.page.waitForFunction(() => document.querySelector(".log").scrollTop > 300);
-  assert.ok((await gap()) < 60);
+  const top = () => log.evaluate((element) => element.scrollTop);
+  await t.answer().getByText("Middle.").waitFor();
+  await t.page.waitForFunction(() => {
+    const { scrollHeight, scrollTop, clientHeight } = document.querySelector(".log");
+    return scrollTop > 300 && scrollHeight - scrollTop - clientHeight < 60;
+  });
   await log.hover();
-  await t.page.mouse.wheel(0, -30);
+  await t.page.mouse.wheel(0, -300);
   await t.page.getByRole("button", { name: "To the end" }).waitFor();
-  const top = await log.evaluate((element) => element.scrollTop);
-  await pause(300);
-  assert.equal(await log.evaluate((element) => element.scrollTop), top, "the reader's place stays");
+  await pause(500);
+  const before = await top();
+  t.server.release();
+  await t.answer().getByText("End.").waitFor();
+  await t.quiet();
+  assert.equal(await top(), before, "the reader's place stays");
   await t.page.getByRole("button", { name: "To the end" }).click();
-  await pause(300);
+  await t.page.getByRole("button", { name: "To the end" }).waitFor({ state: "detached" });
   assert.ok((await gap()) < 60);
-  await t.page.keyboard.press("Escape");
 });
 
 test("a base model continues texts", async () => {

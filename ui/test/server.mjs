@@ -33,8 +33,9 @@ export class Server {
 
   /** What has been asked: { path, body, authorization }; `ended` counts tokens sent once it is over. */
   requests = [];
-  #http = null;
   port = 0;
+  #http = null;
+  #hold = { after: Infinity };
 
   async start() {
     this.#http = createServer((request, response) => {
@@ -50,6 +51,17 @@ export class Server {
     this.#http?.closeAllConnections();
     await new Promise((resolve) => (this.#http ? this.#http.close(resolve) : resolve()));
     this.#http = null;
+  }
+
+  /** Has answers wait after so many tokens, until they are released. */
+  hold(after) {
+    this.#hold = { after };
+    this.#hold.released = new Promise((resolve) => (this.#hold.release = resolve));
+  }
+
+  release() {
+    this.#hold.release();
+    this.#hold = { after: Infinity };
   }
 
   get origin() {
@@ -74,14 +86,14 @@ export class Server {
     for await (const part of request) text += part;
     const entry = { path: pathname, body: JSON.parse(text), authorization: request.headers.authorization, sent: 0, over: false };
     this.requests.push(entry);
-    response.on("close", () => (entry.over = true));
+    entry.closed = new Promise((resolve) => response.on("close", resolve)).then(() => (entry.over = true));
     const refusal = this.refusals.shift();
     if (refusal) return refuse(response, refusal);
     await this.#stream(entry, response);
   }
 
   async #file(pathname, response) {
-    const name = pathname === "/" ? "index.html" : pathname.slice(1);
+    const name = pathname === "/" ? "index.html" : pathname.replace(/^\/ui\//, "");
     const data = await readFile(new URL(name, DIST)).catch(() => null);
     response.statusCode = data ? 200 : 404;
     response.setHeader("Content-Type", TYPES[name.split(".").at(-1)] ?? "text/plain");
@@ -103,6 +115,7 @@ export class Server {
     if (isChat) send({ choices: [{ index: 0, delta: { role: "assistant", content: "" }, finish_reason: null }] });
     for (const word of words) {
       if (this.delay > 0) await pause(this.delay);
+      if (entry.sent === this.#hold.after) await Promise.race([this.#hold.released, entry.closed]);
       if (entry.over) return;
       if (entry.sent === this.breakAfter) return response.destroy();
       send(choice(word));
@@ -112,7 +125,7 @@ export class Server {
     const prompt = (body.prompt ?? JSON.stringify(body.messages)).split(/\s+/).length;
     const usage = { prompt_tokens: prompt, completion_tokens: words.length, total_tokens: prompt + words.length,
       prompt_tokens_details: { cached_tokens: 0 } };
-    send({ choices: [], usage: this.usage ?? usage, ...(this.timings && { timings: { predicted_per_second: 12.345 } }) });
+    send({ choices: [], usage: this.usage ?? usage, ...(this.timings && { timings: { answer_tokens_per_sec: 12.345 } }) });
     response.end("data: [DONE]\n\n");
   }
 }

@@ -1,7 +1,11 @@
 // The parts that need no browser.
 import assert from "node:assert/strict";
+import { webcrypto } from "node:crypto";
 import { test } from "node:test";
 import * as esbuild from "esbuild";
+
+// Node 18 has it only as a module.
+globalThis.crypto ??= webcrypto;
 
 /** A module of the page. */
 async function load(path) {

@@ -1,7 +1,8 @@
-//! Licences of the crates we build on: permissive ones only, listed in THIRD_PARTY.md.
+//! Licences of the crates and of the page's packages that we build on: permissive ones only, listed in THIRD_PARTY.md.
 
 use anyhow::{Context, Result};
-use cargo_metadata::{MetadataCommand, Package};
+use cargo_metadata::MetadataCommand;
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -37,52 +38,92 @@ this list.
 |---|---|---|
 ";
 
+const PAGE_LOCK: &str = "ui/package-lock.json";
+
+const PAGE_HEAD: &str = "
+The packages that the page of the server is built with, from npm. Their texts are in ui/dist/licences.txt, which is
+served beside the page.
+
+| package | version | licence |
+|---|---|---|
+";
+
+/// What is known of a crate or package.
+struct Package {
+    name: String,
+    version: String,
+    licence: String,
+}
+
 /// Writes the list anew.
 pub(crate) fn write() -> Result<()> {
     let root = crate::root();
-    let text = list(&packages(&root)?);
+    let text = list(&crates(&root)?, &page_packages(&root)?);
     std::fs::write(root.join(LIST), text).with_context(|| format!("cannot write {LIST}"))
 }
 
 pub(super) fn check(root: &Path) -> Result<Vec<String>> {
-    let packages = packages(root)?;
-    let mut problems: Vec<String> = packages
+    let (crates, page) = (crates(root)?, page_packages(root)?);
+    let mut problems: Vec<String> = crates
         .iter()
-        .filter(|package| !is_permissive(licence(package)))
-        .map(|package| {
-            format!("{} {}: licence {}", package.name, package.version, licence(package))
-        })
+        .chain(&page)
+        .filter(|package| !is_permissive(&package.licence))
+        .map(|package| format!("{} {}: licence {}", package.name, package.version, package.licence))
         .collect();
     let written =
         std::fs::read_to_string(root.join(LIST)).with_context(|| format!("cannot read {LIST}"))?;
-    if written != list(&packages) {
+    if written != list(&crates, &page) {
         problems.push(format!("{LIST} is out of date: run `cargo xtask notices`"));
     }
     Ok(problems)
 }
 
 /// All crates of the lock file that are not ours, sorted by name and version.
-fn packages(root: &Path) -> Result<Vec<Package>> {
+fn crates(root: &Path) -> Result<Vec<Package>> {
     let manifest = root.join("Cargo.toml");
     let metadata = MetadataCommand::new().manifest_path(manifest).exec()?;
     let mut packages: Vec<_> =
         metadata.packages.into_iter().filter(|package| package.source.is_some()).collect();
     packages.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
+    let known = packages.into_iter().map(|package| Package {
+        name: package.name.to_string(),
+        version: package.version.to_string(),
+        licence: package.license.unwrap_or_else(|| "none".to_owned()),
+    });
+    Ok(known.collect())
+}
+
+/// All packages of npm's lock file that are neither optional nor for building and tests alone, sorted by name.
+fn page_packages(root: &Path) -> Result<Vec<Package>> {
+    let lock = std::fs::read_to_string(root.join(PAGE_LOCK))
+        .with_context(|| format!("cannot read {PAGE_LOCK}"))?;
+    let lock: Value =
+        serde_json::from_str(&lock).with_context(|| format!("cannot parse {PAGE_LOCK}"))?;
+    let entries =
+        lock["packages"].as_object().with_context(|| format!("{PAGE_LOCK}: no packages"))?;
+    let mut packages: Vec<_> = entries
+        .iter()
+        .filter(|(_, entry)| entry["dev"] != true && entry["optional"] != true)
+        .filter_map(|(path, entry)| {
+            let field = |name: &str| entry[name].as_str().unwrap_or("none").to_owned();
+            let (_, name) = path.rsplit_once("node_modules/")?;
+            let (version, licence) = (field("version"), field("license"));
+            Some(Package { name: name.to_owned(), version, licence })
+        })
+        .collect();
+    packages.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(packages)
 }
 
-fn list(packages: &[Package]) -> String {
-    let mut text = HEAD.to_owned();
-    for package in packages {
-        let (name, version) = (&package.name, &package.version);
-        writeln!(text, "| {name} | {version} | {} |", licence(package))
-            .expect("writing to a string");
+fn list(crates: &[Package], page: &[Package]) -> String {
+    let mut text = String::new();
+    for (head, packages) in [(HEAD, crates), (PAGE_HEAD, page)] {
+        text.push_str(head);
+        for Package { name, version, licence } in packages {
+            writeln!(text, "| {name} | {version} | {licence} |").expect("writing to a string");
+        }
     }
     text
-}
-
-fn licence(package: &Package) -> &str {
-    package.license.as_deref().unwrap_or("none")
 }
 
 /// Whether an SPDX expression can be met with permissive licences: each part joined by AND has an
