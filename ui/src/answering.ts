@@ -158,6 +158,7 @@ function finish(entry: Live, end: Partial<Turn>): void {
     const turn = conversation.turns.find(({ id }) => id === entry.turnId);
     return turn ? replace(conversation, { ...turn, ...measured, ...end, text }) : conversation;
   });
+  if (end.state === "done") store.set({ returned: false });
   const how = { done: "Answer", stopped: "Stopped", failed: "Failed", writing: "" }[end.state!];
   store.announce(`${how}: ${end.problem ? `${end.problem.message} ` : ""}${text}`);
 }

@@ -146,7 +146,8 @@ async function call(address: string, init: RequestInit): Promise<Response> {
 
 function problem(response: Response, error: unknown): ApiError {
   const { message, code } = record(error);
-  const text = typeof message === "string" ? message : `The server answered ${response.status} ${response.statusText}`.trim();
+  const status = `${response.status} ${response.statusText}`.trim();
+  const text = typeof message === "string" ? message : `The server answered ${status}.`;
   const tooLong = code === "context_length_exceeded" || /context (length|window|size)/i.test(text);
   switch (response.status) {
     case 401:

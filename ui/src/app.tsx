@@ -157,7 +157,7 @@ function Banner() {
     lines.push(
       <p class="banner good" key="back">
         <span>The server is back.</span>
-        <button type="button" onClick={() => store.set({ returned: false })}>Good</button>
+        <button type="button" onClick={() => store.set({ returned: false })}>Dismiss</button>
       </p>,
     );
   }

@@ -39,7 +39,12 @@ export function Composer({ conversation }: { conversation: Conversation }) {
           ? <IconButton name="stop" label="Stop" class="send stop" onClick={() => stop(conversation.id)} />
           : <IconButton name="send" label={sendLabel} class="send" disabled={!canSend} onClick={send} />}
       </form>
-      <p class="hint">Models make mistakes. <span class="keys"><kbd>Enter</kbd> sends, <kbd>Shift</kbd>+<kbd>Enter</kbd> breaks the line, <kbd>Esc</kbd> stops.</span></p>
+      <p class="hint">
+        {"Models make mistakes. "}
+        <span class="keys">
+          <kbd>Enter</kbd> sends, <kbd>Shift</kbd>+<kbd>Enter</kbd> breaks the line, <kbd>Esc</kbd> stops.
+        </span>
+      </p>
     </div>
   );
 }
@@ -79,7 +84,9 @@ function Room({ conversation }: { conversation: Conversation }) {
   return (
     <div role="status">
       {isFull ? (
-        <p class="room bad">The context is full ({tokens(context)}). Edit an earlier turn, or begin a new conversation.</p>
+        <p class="room bad">
+          The context is full ({tokens(context)}). Edit an earlier turn, or begin a new conversation.
+        </p>
       ) : isNear ? (
         <p class="room">The context is nearly full: {count(context - used)} of {tokens(context)} are left.</p>
       ) : null}

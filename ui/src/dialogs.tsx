@@ -46,8 +46,14 @@ export function KeyDialog() {
     <Dialog title="API key">
       <form class="stack" onSubmit={submit}>
         <p>This server answers only those who know a key. Whoever runs it can tell you.</p>
-        <label class="line">Key<input name="key" type="password" required autocomplete="current-password" autofocus /></label>
-        <label class="check"><input name="remember" type="checkbox" />Remember it in this browser; else it is forgotten with the tab</label>
+        <label class="line">
+          Key
+          <input name="key" type="password" required autocomplete="current-password" autofocus />
+        </label>
+        <label class="check">
+          <input name="remember" type="checkbox" />
+          Remember it in this browser; else it is forgotten with the tab
+        </label>
         <div class="buttons"><button type="submit" class="primary">Use this key</button></div>
       </form>
     </Dialog>

@@ -39,7 +39,7 @@ export function incomplete(turn: Turn, isLive: boolean): string | null {
   if (turn.role === "user" || isLive) return null;
   switch (turn.state) {
     case "writing":
-      return "The page was closed while this was being written.";
+      return "Not whole: the page that wrote this was closed, or is another tab that still writes.";
     case "stopped":
       return turn.text === "" ? "Stopped before the first word." : "Stopped.";
     case "failed":

@@ -1,6 +1,6 @@
 // One conversation: its turns, or before the first the ways to begin.
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { say } from "./answering.ts";
+import { liveOf, say } from "./answering.ts";
 import { path, type Conversation, type Mode, type Turn } from "./conversation.ts";
 import { focusMessage } from "./focus.ts";
 import { describe } from "./format.ts";
@@ -66,8 +66,12 @@ function useFollowing(leaf: string | null) {
     if (current) current.scrollTop = current.scrollHeight;
     follow(true);
   };
-  // A new turn is the reader's own doing: show it.
-  useLayoutEffect(toEnd, [leaf]);
+  // A conversation opens at its end, and a new turn is the reader's own doing; turning to a version moves nothing.
+  const isOpen = useRef(false);
+  useLayoutEffect(() => {
+    if (!isOpen.current || (leaf !== null && liveOf(leaf))) toEnd();
+    isOpen.current = true;
+  }, [leaf]);
   useEffect(() => {
     const element = scroller.current!;
     let top = element.scrollTop;
@@ -124,6 +128,10 @@ function Begin({ conversation }: { conversation: Conversation }) {
   const own = model?.starters ?? [];
   const fitting = model?.chat === (conversation.mode === "chat") ? own : [];
   const starters = fitting.length > 0 ? fitting : conversation.mode === "chat" ? CHAT_STARTERS : TEXT_STARTERS;
+  const begin = (text: string) => {
+    say(conversation.id, null, text);
+    focusMessage();
+  };
   return (
     <div class="begin">
       <img src="ui/icon.svg" alt="" width="56" height="56" />
@@ -137,7 +145,7 @@ function Begin({ conversation }: { conversation: Conversation }) {
         <ul class="starters" aria-label="Ways to begin">
           {starters.slice(0, 6).map((text) => (
             <li key={text}>
-              <button type="button" onClick={() => { say(conversation.id, null, text); focusMessage(); }}>{text}</button>
+              <button type="button" onClick={() => begin(text)}>{text}</button>
             </li>
           ))}
         </ul>

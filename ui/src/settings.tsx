@@ -10,6 +10,10 @@ export function SettingsDialog({ conversation }: { conversation: Conversation })
   const { id, mode, system, settings } = conversation;
   const [cleared, setCleared] = useState(0);
   const set = (change: Partial<Conversation>) => store.change(id, (before) => ({ ...before, ...change }));
+  const clear = () => {
+    set({ system: "", settings: {} });
+    setCleared(cleared + 1);
+  };
   return (
     <Dialog title="Settings">
       <section class="stack">
@@ -30,7 +34,7 @@ export function SettingsDialog({ conversation }: { conversation: Conversation })
           ))}
         </div>
         <div class="buttons">
-          <button type="button" onClick={() => { set({ system: "", settings: {} }); setCleared(cleared + 1); }}>Clear all</button>
+          <button type="button" onClick={clear}>Clear all</button>
           <button type="button" onClick={() => keepAsDefaults(conversation)}>Use for new conversations</button>
         </div>
       </section>

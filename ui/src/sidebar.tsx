@@ -66,7 +66,8 @@ function Entry({ conversation, rename }: { conversation: Conversation; rename: (
 
 /** Deletes and leaves the focus on the entry that takes the place. */
 function erase(id: string): void {
-  const index = [...document.querySelectorAll(".sidebar li a")].findIndex((link) => link.getAttribute("href") === `#${id}`);
+  const before = [...document.querySelectorAll(".sidebar li a")];
+  const index = before.findIndex((link) => link.getAttribute("href") === `#${id}`);
   store.erase(id);
   requestAnimationFrame(() => {
     const links = document.querySelectorAll<HTMLElement>(".sidebar li a");

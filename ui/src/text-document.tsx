@@ -30,7 +30,7 @@ export function TextDocument({ conversation, turns }: { conversation: Conversati
   };
   const tools = (
     <>
-      {last.state === "done" && <button type="button" class="go-on" onClick={goOn}>Continue</button>}
+      {last.text !== "" && <button type="button" class="go-on" onClick={goOn}>Continue</button>}
       <CopyButton text={whole} what="the whole text" />
       {!liveIn(conversation.id) && (
         <IconButton name="edit" label="Edit the text and continue" onClick={() => setEditing(true)} />

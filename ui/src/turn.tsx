@@ -1,6 +1,6 @@
 // One turn of a chat.
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { liveIn, liveOf, retry, say, type Live } from "./answering.ts";
+import { answer, liveIn, liveOf, retry, say, type Live } from "./answering.ts";
 import { show, versions, type Conversation, type Turn } from "./conversation.ts";
 import { Editor } from "./editor.tsx";
 import { focusMessage } from "./focus.ts";
@@ -33,6 +33,10 @@ function Said({ conversation, turn }: TurnProps) {
     say(conversation.id, turn.parent, text);
     focusMessage();
   };
+  const answerNow = () => {
+    void answer(conversation.id, turn.id);
+    focusMessage();
+  };
   return (
     <article class="turn said" ref={article}>
       <h2 class="unseen">You</h2>
@@ -42,7 +46,14 @@ function Said({ conversation, turn }: TurnProps) {
         <div class="turn-tools">
           <Versions conversation={conversation} turn={turn} />
           <CopyButton text={turn.text} what="what you said" />
-          {!liveIn(conversation.id) && <IconButton name="edit" label="Edit and send again" onClick={() => setEditing(true)} />}
+          {!liveIn(conversation.id) && (
+            <>
+              <IconButton name="edit" label="Edit and send again" onClick={() => setEditing(true)} />
+              {conversation.leaf === turn.id && (
+                <IconButton name="retry" label="Have this answered" onClick={answerNow} />
+              )}
+            </>
+          )}
         </div>
       )}
     </article>

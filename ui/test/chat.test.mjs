@@ -172,7 +172,7 @@ test("an answer that a reload interrupts is kept as far as it was", async () => 
   await t.send("Go on");
   await t.page.getByText("word word word").waitFor();
   await t.page.reload();
-  await t.answer().getByText("The page was closed while this was being written.").waitFor();
+  await t.answer().getByText("Not whole: the page that wrote this was closed").waitFor();
   assert.match(await t.answer().locator(".written").innerText(), /^word word word/);
   t.server.release();
   t.server.reply = "Whole.";

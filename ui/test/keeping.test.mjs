@@ -153,6 +153,20 @@ test("what is exported can be imported, as JSON and as Markdown", async () => {
   await t.page.waitForFunction(() => document.querySelectorAll(".sidebar li a").length === 2);
 });
 
+test("a conversation that ends with a question can have it answered", async () => {
+  const text = "# Asked\n\n<!-- puna: system -->\n## System prompt\n\nBe brief.\n\n<!-- puna: user -->\n## You\n\nWell?\n";
+  await t.open();
+  await t.page.getByRole("button", { name: "Export and import" }).click();
+  const file = { name: "asked.md", mimeType: "text/markdown", buffer: Buffer.from(text) };
+  await t.page.getByLabel(/A file that was exported/).setInputFiles(file);
+  await t.page.getByText("Imported 1.").waitFor();
+  await t.page.keyboard.press("Escape");
+  await t.page.getByRole("link", { name: "Asked" }).click();
+  await t.page.getByRole("button", { name: "Have this answered" }).click();
+  await t.answer().getByText("How can I help").waitFor();
+  assert.deepEqual(t.server.last.body.messages.map(({ content }) => content), ["Be brief.", "Well?"]);
+});
+
 test("two tabs show the same, and neither loses what the other writes", async () => {
   await t.open();
   await talk("Shared");
