@@ -38,7 +38,7 @@ export function setUp() {
   t.fresh = async (options = {}) => {
     await t.context?.close();
     t.context = await t.browser.newContext({ viewport: { width: 1200, height: 800 }, ...options });
-    t.context.setDefaultTimeout(60_000);
+    t.context.setDefaultTimeout(120_000);
     t.context.on("request", (request) => {
       if (!/^(blob:|data:)/.test(request.url()) && !request.url().startsWith(t.server.origin)) {
         wrong.push(`request to another origin: ${request.url()}`);
