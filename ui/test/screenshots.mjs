@@ -18,6 +18,7 @@ await mkdir(docs, { recursive: true });
 
 async function shoot(name, options, steps) {
   const context = await browser.newContext({ locale: "en", ...options });
+  context.setDefaultTimeout(120_000);
   const page = await context.newPage();
   await page.goto(server.origin);
   await page.waitForSelector("#message:enabled");
@@ -29,12 +30,12 @@ async function shoot(name, options, steps) {
 }
 
 const talk = async (page) => {
+  let shown = 0;
   for (const [question, reply] of QUESTIONS) {
     server.reply = reply;
     await page.locator("#message").fill(question);
     await page.locator("#message").press("Enter");
-    await page.waitForSelector(".send.stop");
-    await page.waitForSelector(".send:not(.stop)");
+    await page.locator(".answered .figures").nth(shown++).waitFor();
   }
   await page.waitForTimeout(300);
 };
@@ -46,8 +47,7 @@ server.reply = STORY;
 await shoot("phone", { viewport: { width: 390, height: 780 }, hasTouch: true, isMobile: true, colorScheme: "light" }, async (page) => {
   await page.locator("#message").fill("Once upon a time");
   await page.getByRole("button", { name: "Send" }).click();
-  await page.waitForSelector(".send.stop");
-  await page.waitForSelector(".send:not(.stop)");
+  await page.locator(".document .figures").waitFor();
   await page.waitForTimeout(300);
 });
 await browser.close();
