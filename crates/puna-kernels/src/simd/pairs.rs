@@ -173,8 +173,10 @@ mod x86 {
 
 #[cfg(test)]
 mod tests {
+    use puna_core::Rng;
+
     use super::*;
-    use crate::testing::{Rng, cpus};
+    use crate::testing::cpus;
 
     /// Pairs of neighbours of `a` times zipped halves of `b`, added to `a`'s first elements, and both kinds of pairs.
     struct AllThree<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
