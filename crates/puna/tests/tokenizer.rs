@@ -100,6 +100,21 @@ fn the_file_is_the_same_for_any_number_of_threads_and_any_packing_of_the_text() 
     Tokenizer::from_sentencepiece(&models[0]).unwrap();
 }
 
+#[test]
+fn marker_lines_are_no_text() {
+    let folder = Folder::new();
+    let plain = folder.file("plain.txt", TEXT.repeat(50));
+    let marked = folder.file("marked.txt", format!("{TEXT}<|end|>\r\n{TEXT}<|eof|>\n").repeat(25));
+    let models =
+        [(&plain, "a.model", &[][..]), (&marked, "b.model", &["--marker", "<|end|>", "<|eof|>"])]
+            .map(|(input, name, extra)| {
+                let out = folder.path(name);
+                train("320", &[input], &out, extra).expect(0, &[]);
+                fs::read(&out).unwrap()
+            });
+    assert!(models[0] == models[1]);
+}
+
 fn gzip(text: &str) -> Vec<u8> {
     let mut out = GzEncoder::new(Vec::new(), Compression::fast());
     out.write_all(text.as_bytes()).unwrap();

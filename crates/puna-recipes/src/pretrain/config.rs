@@ -443,6 +443,19 @@ mod tests {
     }
 
     #[test]
+    fn bf16_is_refused_where_there_is_none() {
+        let text = "preset = \"7m\"\ndata = \"d\"\ntokens = 9000\nprecision = \"bf16\"\n";
+        let config = PretrainConfig::parse("run.toml", text).unwrap();
+        let error = config.precision("run.toml", text, Isa::Avx2).unwrap_err().to_string();
+        assert!(error.contains("4:13") && error.contains("\"f32\" with avx2"), "{error}");
+        let precision = config.precision("run.toml", text, Isa::Avx512Bf16).unwrap();
+        assert_eq!(precision, Precision::Bf16);
+        let text = text.replace("bf16", "f16");
+        let error = PretrainConfig::parse("run.toml", &text).unwrap_err().to_string();
+        assert!(error.contains("`auto`, `f32`") || error.contains("expected one of"), "{error}");
+    }
+
+    #[test]
     fn mistakes_are_named_with_line_and_column() {
         let base = "preset = \"7m\"\ndata = \"d\"\n";
         for (text, expected) in [
