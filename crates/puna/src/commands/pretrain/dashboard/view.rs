@@ -12,9 +12,8 @@ const N_EVENTS: usize = 50;
 pub(in super::super) struct View {
     /// The run's folder.
     pub(super) run: String,
-    /// Steps and tokens of the whole run.
+    /// Steps of the whole run.
     pub(super) n_steps: u64,
-    pub(super) n_tokens: u64,
     /// Step and loss, as far as it is finite, ascending.
     pub(super) losses: Vec<(u64, f64)>,
     /// The last step, left out or not.
@@ -34,8 +33,7 @@ pub(in super::super) struct View {
 impl View {
     /// The view of a run that has a log already, or an empty one.
     pub(in super::super) fn new(run: String, plan: &Plan, log: &[StepRecord]) -> Self {
-        let (n_steps, n_tokens) = (plan.n_steps(), plan.n_tokens());
-        let mut view = Self { run, n_steps, n_tokens, ..Self::default() };
+        let mut view = Self { run, n_steps: plan.n_steps(), ..Self::default() };
         log.iter().for_each(|record| view.step(record));
         view
     }
