@@ -129,6 +129,13 @@ impl BlockPool {
         })))
     }
 
+    /// Blocks that tables hold, and blocks that are idle.
+    pub(crate) fn n_held_and_idle(&self) -> (usize, usize) {
+        let books = self.books();
+        let n_idle = books.idle.len();
+        (books.blocks.len() - books.free.len() - n_idle, n_idle)
+    }
+
     /// A table without blocks.
     pub(crate) fn table(&self) -> BlockTable {
         BlockTable { pool: self.clone(), ids: Vec::new(), n_published: 0 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::slice::ChunksExact;
 
 use crate::sampler::{Sampler, Scratch};
-use crate::scheduler::{Plan, Scheduler, Sequence};
+use crate::scheduler::{Plan, Scheduler, Sequence, Shown};
 use crate::{
-    BLOCK_LEN, Event, Failure, FinishReason, Forward, Logprobs, Request, RequestId, SubmitError,
-    Usage,
+    BLOCK_LEN, Constraint, Event, Failure, FinishReason, Forward, Load, Logprobs, Request,
+    RequestId, SubmitError, Usage,
 };
 
 /// Limits of one engine.
@@ -38,7 +38,8 @@ impl Default for EngineConfig {
 pub struct Engine<F> {
     forward: F,
     scheduler: Scheduler,
-    answers: BTreeMap<RequestId, Answer>,
+    /// All requests; without an answer those that are read for their hidden states.
+    answers: BTreeMap<RequestId, Option<Answer>>,
     scratch: Scratch,
     /// Not handed out yet.
     events: Vec<Event>,
@@ -127,6 +128,18 @@ impl<F: Forward> Engine<F> {
     /// # Errors
     /// If the request makes no sense or can never fit. Nothing is shortened to make it fit.
     pub fn submit(&mut self, request: Request) -> Result<RequestId, SubmitError> {
+        self.submit_constrained(request, None)
+    }
+
+    /// [`submit`](Self::submit), and the answer is of the form that `constraint` allows.
+    ///
+    /// # Errors
+    /// As `submit`.
+    pub fn submit_constrained(
+        &mut self,
+        request: Request,
+        constraint: Option<Box<dyn Constraint>>,
+    ) -> Result<RequestId, SubmitError> {
         self.check_request(&request)?;
         let (wanted, context) = (wanted_len(&request), self.context());
         let Request { prompt, sampling, stop_ids, n_logprobs, .. } = request;
@@ -135,12 +148,34 @@ impl<F: Forward> Engine<F> {
         } else {
             (context, FinishReason::Context)
         };
-        let sampler = Sampler::new(sampling, n_logprobs, &prompt);
-        let id = RequestId(self.next_id);
-        self.next_id += 1;
-        self.answers.insert(id, Answer { sampler, stop_ids, at_max_len });
+        let sampler = Sampler::new(sampling, n_logprobs, &prompt, constraint);
+        let id = self.new_id();
+        self.answers.insert(id, Some(Answer { sampler, stop_ids, at_max_len }));
         self.scheduler.add(id, prompt, max_len);
         Ok(id)
+    }
+
+    /// Queues a text to be read for its hidden states: [`Event::Hidden`]s, whose rows together are those of all its
+    /// tokens in order, then [`FinishReason::Read`].
+    ///
+    /// # Errors
+    /// If the text is empty, longer than the context, or has ids that the model does not have.
+    pub fn submit_hidden(&mut self, text: Vec<u32>) -> Result<RequestId, SubmitError> {
+        self.check_ids(&text)?;
+        let (n_tokens, context) = (text.len(), self.context());
+        if n_tokens > context {
+            return Err(SubmitError::TextTooLong { n_tokens, context, over: n_tokens - context });
+        }
+        let id = self.new_id();
+        self.answers.insert(id, None);
+        self.scheduler.add_hidden(id, text);
+        Ok(id)
+    }
+
+    fn new_id(&mut self) -> RequestId {
+        let id = RequestId(self.next_id);
+        self.next_id += 1;
+        id
     }
 
     /// Ends a request; its [`Event::Finished`] comes out of the next step. Nothing happens if it has ended already.
@@ -148,6 +183,11 @@ impl<F: Forward> Engine<F> {
         if self.answers.contains_key(&id) {
             self.finish(id, FinishReason::Cancelled);
         }
+    }
+
+    /// How busy the engine is.
+    pub fn load(&self) -> Load {
+        self.scheduler.load()
     }
 
     /// Whether there is nothing to do and nothing to report.
@@ -159,11 +199,17 @@ impl<F: Forward> Engine<F> {
     pub fn step(&mut self) -> Vec<Event> {
         let plan = self.scheduler.schedule();
         if !plan.is_empty() {
-            let vocab_size = self.forward.vocab_size();
-            let logits = self.forward.forward(&self.scheduler.chunks(&plan));
+            let (vocab_size, dim) = (self.forward.vocab_size(), self.forward.dim());
+            let output = self.forward.forward(&self.scheduler.chunks(&plan));
+            let (answers, scratch) = (&mut self.answers, &mut self.scratch);
             let wanting = self.scheduler.wanting(&plan);
-            let draws = sample(wanting, &mut self.answers, logits, vocab_size, &mut self.scratch);
+            let draws = sample(wanting, answers, output.logits, vocab_size, scratch);
+            let shown = self.scheduler.showing(&plan);
+            report_hidden(&shown, output.hidden, dim, &mut self.events);
             self.commit(&plan, draws);
+            for Shown { id, .. } in shown.into_iter().filter(|shown| shown.is_last) {
+                self.finish(id, FinishReason::Read);
+            }
         }
         std::mem::take(&mut self.events)
     }
@@ -177,14 +223,8 @@ impl<F: Forward> Engine<F> {
     }
 
     fn check_request(&self, request: &Request) -> Result<(), SubmitError> {
-        let vocab_size = self.forward.vocab_size();
-        let n_prompt = request.prompt.len();
-        if n_prompt == 0 {
-            return Err(SubmitError::EmptyPrompt);
-        }
-        if let Some(&token) = request.prompt.iter().find(|&&token| token as usize >= vocab_size) {
-            return Err(SubmitError::UnknownToken { place: "prompt", token, vocab_size });
-        }
+        self.check_ids(&request.prompt)?;
+        let (vocab_size, n_prompt) = (self.forward.vocab_size(), request.prompt.len());
         let context = self.context();
         if n_prompt >= context {
             let over = n_prompt + 1 - context;
@@ -206,6 +246,17 @@ impl<F: Forward> Engine<F> {
         request.sampling.check(vocab_size)
     }
 
+    fn check_ids(&self, ids: &[u32]) -> Result<(), SubmitError> {
+        let vocab_size = self.forward.vocab_size();
+        if ids.is_empty() {
+            return Err(SubmitError::EmptyPrompt);
+        }
+        match ids.iter().find(|&&token| token as usize >= vocab_size) {
+            Some(&token) => Err(SubmitError::UnknownToken { place: "prompt", token, vocab_size }),
+            None => Ok(()),
+        }
+    }
+
     fn commit(&mut self, plan: &Plan, draws: Vec<Draws>) {
         self.scheduler.commit(plan);
         for Draws { id, accepted, last } in draws {
@@ -221,7 +272,7 @@ impl<F: Forward> Engine<F> {
 
     /// Appends a drawn token to its answer, or ends it.
     fn extend(&mut self, id: RequestId, token: u32, logprobs: Option<Logprobs>) {
-        let answer = &self.answers[&id];
+        let answer = self.answers[&id].as_ref().expect("only answers grow");
         if answer.stop_ids.contains(&token) {
             return self.finish(id, FinishReason::Stop(token));
         }
@@ -246,7 +297,7 @@ impl<F: Forward> Engine<F> {
 /// token of its draft.
 fn sample<'a>(
     wanting: impl Iterator<Item = &'a Sequence>,
-    answers: &mut BTreeMap<RequestId, Answer>,
+    answers: &mut BTreeMap<RequestId, Option<Answer>>,
     mut logits: &[f32],
     vocab_size: usize,
     scratch: &mut Scratch,
@@ -255,11 +306,26 @@ fn sample<'a>(
     for seq in wanting {
         let (rows, others) = logits.split_at((1 + seq.draft().len()) * vocab_size);
         logits = others;
-        let answer = answers.get_mut(&seq.id).expect("every scheduled request has an answer");
+        let answer = answers.get_mut(&seq.id).and_then(Option::as_mut);
+        let answer = answer.expect("whoever wants logits has an answer");
         draws.push(answer.draw(seq, rows.chunks_exact(vocab_size), scratch));
     }
     assert_eq!(logits.len(), 0, "a row for each wanted token");
     draws
+}
+
+/// Reports the rows that are new of `hidden`, whose last ones are those of the texts `shown`.
+fn report_hidden(shown: &[Shown], hidden: &[f32], dim: usize, events: &mut Vec<Event>) {
+    let n_rows: usize = shown.iter().map(|text| text.n_rows).sum();
+    let mut rows = &hidden[hidden.len() - n_rows * dim..];
+    for text in shown {
+        let (own, others) = rows.split_at(text.n_rows * dim);
+        rows = others;
+        let new = &own[text.n_known * dim..];
+        if !new.is_empty() {
+            events.push(Event::Hidden { id: text.id, rows: new.to_vec() });
+        }
+    }
 }
 
 /// Tokens of prompt and answer together, if nothing but `max_new_tokens` ends it.

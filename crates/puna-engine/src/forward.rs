@@ -3,7 +3,7 @@
 use puna_model::Runner;
 
 pub use puna_kernels::KV_BLOCK_LEN as BLOCK_LEN;
-pub use puna_model::{Chunk, Wants};
+pub use puna_model::{Chunk, Output, Wants};
 
 /// A network with a paged KV cache: what the engine needs of a model.
 ///
@@ -13,20 +13,26 @@ pub trait Forward {
     /// Number of token ids, `V`.
     fn vocab_size(&self) -> usize;
 
+    /// Width of a hidden state, `D`.
+    fn dim(&self) -> usize;
+
     /// Blocks of [`BLOCK_LEN`] positions in the KV cache.
     fn n_blocks(&self) -> usize;
 
     /// Most positions a sequence may have.
     fn max_seq_len(&self) -> usize;
 
-    /// Reads `batch`, fills the cache, and returns logits `[n_wanted, V]`: a row for each wanted token, in the
-    /// order of the batch.
-    fn forward(&mut self, batch: &[Chunk<'_>]) -> &[f32];
+    /// Reads `batch`, fills the cache, and returns the rows that it wants.
+    fn forward(&mut self, batch: &[Chunk<'_>]) -> Output<'_>;
 }
 
 impl Forward for Runner {
     fn vocab_size(&self) -> usize {
         self.model().config().vocab_size
+    }
+
+    fn dim(&self) -> usize {
+        self.model().config().dim
     }
 
     fn n_blocks(&self) -> usize {
@@ -37,7 +43,7 @@ impl Forward for Runner {
         self.model().ctx()
     }
 
-    fn forward(&mut self, batch: &[Chunk<'_>]) -> &[f32] {
-        Runner::forward(self, batch).logits
+    fn forward(&mut self, batch: &[Chunk<'_>]) -> Output<'_> {
+        Runner::forward(self, batch)
     }
 }

@@ -8,7 +8,10 @@
 //! - `blocks`: the KV cache's blocks, their owners, and the prefixes that requests share;
 //! - `scheduler`: who computes what next;
 //! - `lookup`: what may come after the next token, where text repeats itself;
-//! - `sampler`: from logits to a token and its log-probability.
+//! - `sampler`: from logits to a token and its log-probability;
+//! - [`Constraint`]: which tokens may come, where an answer must have a form.
+//!
+//! Besides being continued, a text can be read for its hidden states ([`Engine::submit_hidden`]).
 //!
 //! A request's tokens are the same alone and in any company: the network's bits do not depend on the
 //! batch, and every draw depends on nothing but the request's seed, the tokens before it and their number. For
@@ -19,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod blocks;
+mod constraint;
 mod engine;
 mod forward;
 mod logprobs;
@@ -29,9 +33,10 @@ mod scheduler;
 mod select;
 mod softmax;
 
+pub use constraint::Constraint;
 pub use engine::{Engine, EngineConfig};
-pub use forward::{BLOCK_LEN, Chunk, Forward, Wants};
+pub use forward::{BLOCK_LEN, Chunk, Forward, Output, Wants};
 pub use lookup::MAX_DRAFT;
 pub use request::{
-    Event, Failure, FinishReason, Logprobs, Request, RequestId, Sampling, SubmitError, Usage,
+    Event, Failure, FinishReason, Load, Logprobs, Request, RequestId, Sampling, SubmitError, Usage,
 };

@@ -28,7 +28,8 @@ pub struct Request {
 ///    in the prompt or the answer so far has its logit divided by `θ` if positive, multiplied by `θ` if not;
 /// 2. presence and frequency penalties, as OpenAI defines them: a token that is `n > 0` times in the answer
 ///    so far (the prompt does not count) loses `presence_penalty + n * frequency_penalty`;
-/// 3. `logit_bias` is added. It comes after the penalties so that it has the last word;
+/// 3. `logit_bias` is added, after the penalties so that it has the last word; then tokens that a
+///    [`Constraint`](crate::Constraint) does not allow are left out;
 /// 4. `temperature` 0 takes the largest logit, the lowest id among equals, and ends here; otherwise logits are
 ///    divided by it;
 /// 5. `top_k` keeps the `k` largest, the lower ids among equals;
@@ -117,7 +118,7 @@ impl Sampling {
 }
 
 /// What [`Engine::step`](crate::Engine::step) reports. Every accepted request gets any number of `Token`s,
-/// then exactly one `Finished`.
+/// or of `Hidden`s, then exactly one `Finished`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The answer grew by one token.
@@ -128,6 +129,13 @@ pub enum Event {
         token: u32,
         /// Present when the request asked for it.
         logprobs: Option<Logprobs>,
+    },
+    /// More of a text was read for its hidden states.
+    Hidden {
+        /// Whose text.
+        id: RequestId,
+        /// Those of the next tokens, `[n, D]`, after the final norm.
+        rows: Vec<f32>,
     },
     /// The request is done and forgotten.
     Finished {
@@ -160,6 +168,8 @@ pub enum FinishReason {
     Length,
     /// Prompt and answer fill the context.
     Context,
+    /// The text was read to its end: all its hidden states were reported.
+    Read,
     /// [`Engine::cancel`](crate::Engine::cancel) was called.
     Cancelled,
     /// No token could be drawn.
@@ -224,6 +234,16 @@ pub enum SubmitError {
         /// How many tokens must go.
         over: usize,
     },
+    /// A text whose hidden states are wanted is longer than the context.
+    #[error("the text has {n_tokens} tokens and the context {context}: {over} too many")]
+    TextTooLong {
+        /// Tokens of the text.
+        n_tokens: usize,
+        /// Positions there are, [`Engine::context`](crate::Engine::context).
+        context: usize,
+        /// How many tokens must go.
+        over: usize,
+    },
     /// Prompt and answer are within the model's context, but the KV cache is smaller.
     #[error(
         "prompt and max_new_tokens need {needed} cache blocks of {} positions, there are {n_blocks}",
@@ -256,4 +276,19 @@ pub enum SubmitError {
         /// The value given.
         found: f32,
     },
+}
+
+/// How busy an engine is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Requests that wait for their turn.
+    pub n_waiting: usize,
+    /// Requests that are computed.
+    pub n_running: usize,
+    /// Cache blocks that requests hold.
+    pub n_blocks_held: usize,
+    /// Cache blocks that hold what nobody uses now and someone may use again.
+    pub n_blocks_idle: usize,
+    /// Cache blocks there are.
+    pub n_blocks: usize,
 }

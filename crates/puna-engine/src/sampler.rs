@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use puna_core::Rng;
 
+use crate::constraint::mask;
 use crate::logprobs::logprobs;
 use crate::select::{Candidate, argmax, collect_above, cut, largest, nucleus, total};
 use crate::softmax::{sum, weight, weights};
-use crate::{Failure, Logprobs, Sampling};
+use crate::{Constraint, Failure, Logprobs, Sampling};
 
 /// Buffers that all samplers share; they carry nothing from one draw to the next.
 #[derive(Default)]
@@ -24,21 +25,27 @@ pub(crate) struct Sampler {
     n_logprobs: Option<usize>,
     /// How often each token of prompt or answer is in the answer; empty without penalties.
     seen: BTreeMap<u32, u32>,
+    constraint: Option<Box<dyn Constraint>>,
 }
 
 impl Sampler {
     /// `sampling` has been checked.
-    pub(crate) fn new(sampling: Sampling, n_logprobs: Option<usize>, prompt: &[u32]) -> Self {
+    pub(crate) fn new(
+        sampling: Sampling,
+        n_logprobs: Option<usize>,
+        prompt: &[u32],
+        constraint: Option<Box<dyn Constraint>>,
+    ) -> Self {
         let mut seen = BTreeMap::new();
         if has_penalties(&sampling) {
             seen.extend(prompt.iter().map(|&token| (token, 0)));
         }
-        Self { sampling, n_logprobs, seen }
+        Self { sampling, n_logprobs, seen, constraint }
     }
 
     /// Draws the token at position `pos` from `logits`, `[V]`.
     pub(crate) fn draw(
-        &self,
+        &mut self,
         logits: &[f32],
         pos: usize,
         scratch: &mut Scratch,
@@ -61,12 +68,15 @@ impl Sampler {
         if has_penalties(&self.sampling) {
             *self.seen.entry(token).or_default() += 1;
         }
+        if let Some(constraint) = &mut self.constraint {
+            constraint.accept(token);
+        }
     }
 
-    /// Penalties and bias.
-    fn adjust<'a>(&self, logits: &'a [f32], buffer: &'a mut Vec<f32>) -> &'a [f32] {
+    /// Penalties, bias and constraint.
+    fn adjust<'a>(&mut self, logits: &'a [f32], buffer: &'a mut Vec<f32>) -> &'a [f32] {
         let s = &self.sampling;
-        if self.seen.is_empty() && s.logit_bias.is_empty() {
+        if self.seen.is_empty() && s.logit_bias.is_empty() && self.constraint.is_none() {
             return logits;
         }
         buffer.clear();
@@ -80,6 +90,9 @@ impl Sampler {
         }
         for &(token, bias) in &s.logit_bias {
             buffer[token as usize] += bias;
+        }
+        if let Some(constraint) = &mut self.constraint {
+            mask(buffer, constraint.allowed());
         }
         buffer
     }

@@ -7,7 +7,7 @@ fn logits(probabilities: &[f64]) -> Vec<f32> {
 
 fn sampler(sampling: &Sampling, prompt: &[u32]) -> Sampler {
     assert_eq!(sampling.check(1000), Ok(()));
-    Sampler::new(sampling.clone(), None, prompt)
+    Sampler::new(sampling.clone(), None, prompt, None)
 }
 
 fn draw(sampling: &Sampling, logits: &[f32], pos: usize) -> Result<u32, Failure> {
@@ -207,7 +207,7 @@ fn logits_that_are_no_numbers_fail() {
 fn logprobs_are_the_models_own() {
     let x = logits(&[0.1, 0.4, 0.05, 0.25, 0.2]);
     let sampling = Sampling { logit_bias: vec![(2, 100.0)], top_k: 1, ..Sampling::default() };
-    let sampler = Sampler::new(sampling, Some(2), &[]);
+    let mut sampler = Sampler::new(sampling, Some(2), &[], None);
     let (token, logprobs) = sampler.draw(&x, 0, &mut Scratch::default()).unwrap();
     let logprobs = logprobs.unwrap();
     let close = |found: f32, p: f64| (f64::from(found) - p.ln()).abs() < 1e-6;

@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 
 use crate::blocks::{BlockPool, BlockTable};
 use crate::lookup::Lookup;
-use crate::{BLOCK_LEN, Chunk, EngineConfig, RequestId, Wants};
+use crate::{BLOCK_LEN, Chunk, EngineConfig, Load, RequestId, Wants};
 
 /// A prompt and its answer so far.
 pub(crate) struct Sequence {
@@ -36,6 +36,8 @@ pub(crate) struct Sequence {
     pub(crate) n_drafted: usize,
     /// Those of them that were then drawn.
     pub(crate) n_accepted: usize,
+    /// It is read for its hidden states, of which the first so many were reported.
+    pub(crate) n_reported: Option<usize>,
     /// The answer ends when `tokens` are so many.
     max_len: usize,
     /// The last so many of `tokens` are a draft.
@@ -62,6 +64,11 @@ impl Sequence {
         &self.tokens[self.len()..]
     }
 
+    /// Whether it is read for its hidden states.
+    fn wants_hidden(&self) -> bool {
+        self.n_reported.is_some()
+    }
+
     /// Appends a draft of at most `max` tokens and returns its length.
     fn extend_by_draft(&mut self, max: usize) -> usize {
         let len = self.tokens.len();
@@ -73,8 +80,11 @@ impl Sequence {
         self.draft_len
     }
 
-    /// Skips what is cached.
+    /// Skips what is cached, which has no hidden states.
     fn adopt(&mut self) {
+        if self.wants_hidden() {
+            return;
+        }
         let n_filled = self.table.adopt(&self.tokens);
         if n_filled > self.n_computed {
             if !self.was_preempted {
@@ -118,8 +128,19 @@ pub(crate) struct Planned {
     n_tokens: usize,
 }
 
+/// Hidden states that a forward pass reports.
+pub(crate) struct Shown {
+    pub(crate) id: RequestId,
+    pub(crate) n_rows: usize,
+    /// The first so many were reported before.
+    pub(crate) n_known: usize,
+    /// The text has been read.
+    pub(crate) is_last: bool,
+}
+
 pub(crate) struct Scheduler {
     config: EngineConfig,
+    n_blocks: usize,
     pool: BlockPool,
     /// In order of arrival, all later than the running ones.
     waiting: VecDeque<Sequence>,
@@ -130,12 +151,28 @@ pub(crate) struct Scheduler {
 impl Scheduler {
     pub(crate) fn new(config: EngineConfig, n_blocks: usize) -> Self {
         let pool = BlockPool::new(n_blocks, config.prefix_cache);
-        Self { config, pool, waiting: VecDeque::new(), running: Vec::new() }
+        Self { config, n_blocks, pool, waiting: VecDeque::new(), running: Vec::new() }
     }
 
     /// Queues a prompt that will be continued to `max_len` tokens at most, which are more than it has. Ids must come in
     /// ascending order.
     pub(crate) fn add(&mut self, id: RequestId, prompt: Vec<u32>, max_len: usize) {
+        self.queue(id, prompt, max_len, None);
+    }
+
+    /// Queues a text to be read for its hidden states.
+    pub(crate) fn add_hidden(&mut self, id: RequestId, text: Vec<u32>) {
+        let max_len = text.len() + 1;
+        self.queue(id, text, max_len, Some(0));
+    }
+
+    fn queue(
+        &mut self,
+        id: RequestId,
+        prompt: Vec<u32>,
+        max_len: usize,
+        n_reported: Option<usize>,
+    ) {
         let n_prompt = prompt.len();
         let table = self.pool.table();
         self.waiting.push_back(Sequence {
@@ -145,6 +182,7 @@ impl Scheduler {
             n_cached: 0,
             n_drafted: 0,
             n_accepted: 0,
+            n_reported,
             max_len,
             draft_len: 0,
             lookup: Lookup::new(),
@@ -167,6 +205,18 @@ impl Scheduler {
         self.running.is_empty() && self.waiting.is_empty()
     }
 
+    /// How busy it is.
+    pub(crate) fn load(&self) -> Load {
+        let (n_blocks_held, n_blocks_idle) = self.pool.n_held_and_idle();
+        Load {
+            n_waiting: self.waiting.len(),
+            n_running: self.running.len(),
+            n_blocks_held,
+            n_blocks_idle,
+            n_blocks: self.n_blocks,
+        }
+    }
+
     /// Plans the next forward pass; empty only if idle.
     pub(crate) fn schedule(&mut self) -> Plan {
         self.grow();
@@ -183,6 +233,7 @@ impl Scheduler {
             let seq = &self.running[planned.idx];
             let end = seq.n_computed + planned.n_tokens;
             let wants = match end == seq.tokens.len() {
+                _ if seq.wants_hidden() => Wants::Hidden,
                 true if seq.draft_len > 0 => Wants::All,
                 true => Wants::Last,
                 false => Wants::Nothing,
@@ -195,8 +246,27 @@ impl Scheduler {
 
     /// The sequences whose logits `chunks` asks for, in its order.
     pub(crate) fn wanting<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = &'a Sequence> {
-        let reads_all = |p: &&Planned| self.running[p.idx].n_pending() == p.n_tokens;
-        plan.iter().filter(reads_all).map(|p| &self.running[p.idx])
+        let scored = |p: &&Planned| {
+            let seq = &self.running[p.idx];
+            seq.n_pending() == p.n_tokens && !seq.wants_hidden()
+        };
+        plan.iter().filter(scored).map(|p| &self.running[p.idx])
+    }
+
+    /// The texts whose hidden states `chunks` asks for, in its order, each with the number of rows that come out and how
+    /// many of them have been reported already: what was read before a pre-emption is read again.
+    pub(crate) fn showing(&mut self, plan: &Plan) -> Vec<Shown> {
+        let mut all = Vec::new();
+        for planned in plan {
+            let seq = &mut self.running[planned.idx];
+            let end = seq.n_computed + planned.n_tokens;
+            let Some(n_reported) = &mut seq.n_reported else { continue };
+            let n_known = n_reported.saturating_sub(seq.n_computed).min(planned.n_tokens);
+            *n_reported = end.max(*n_reported);
+            let is_last = end == seq.tokens.len();
+            all.push(Shown { id: seq.id, n_rows: planned.n_tokens, n_known, is_last });
+        }
+        all
     }
 
     /// Records that `plan` was computed. Drafts are not part of anything yet.
@@ -280,7 +350,7 @@ impl Scheduler {
                 continue;
             }
             self.running[idx].adopt();
-            if self.waits_for_block(&plan, idx) {
+            if !self.running[idx].wants_hidden() && self.waits_for_block(&plan, idx) {
                 continue;
             }
             let n_tokens = self.running[idx].n_pending().min(budget);

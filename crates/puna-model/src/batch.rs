@@ -9,6 +9,8 @@ pub enum Wants {
     Last,
     /// The rows of all tokens.
     All,
+    /// The hidden states of all tokens, without logits.
+    Hidden,
 }
 
 /// Consecutive tokens of one sequence in a forward pass. A decode step is a chunk of one token; a prompt
@@ -27,12 +29,17 @@ pub struct Chunk<'a> {
 }
 
 impl Chunk<'_> {
-    /// Number of rows that come out for this chunk.
+    /// Number of hidden states that come out for this chunk.
     pub fn n_wanted(&self) -> usize {
         match self.wants {
             Wants::Nothing => 0,
             Wants::Last => 1,
-            Wants::All => self.tokens.len(),
+            Wants::All | Wants::Hidden => self.tokens.len(),
         }
+    }
+
+    /// Number of rows of logits that come out for this chunk.
+    pub fn n_scored(&self) -> usize {
+        if self.wants == Wants::Hidden { 0 } else { self.n_wanted() }
     }
 }

@@ -8,11 +8,12 @@ use puna_kernels::{Cpu, KV_BLOCK_LEN, Span, rmsnorm};
 use crate::block::{Place, Scratch, output_logits};
 use crate::{Chunk, KvCache, Model, Wants};
 
-/// What a forward pass leaves behind for the rows that were wanted, in the order of the chunks.
+/// What a forward pass leaves behind for the rows that were wanted.
 pub struct Output<'a> {
-    /// Scores of the next token, `[n_wanted, V]`.
+    /// Scores of the next token, `[n_scored, V]`, in the order of the chunks.
     pub logits: &'a [f32],
-    /// Hidden states after the final norm, `[n_wanted, D]`.
+    /// Hidden states after the final norm, `[n_wanted, D]`: first those of the rows that have logits, then those of
+    /// [`Wants::Hidden`], both in the order of the chunks.
     pub hidden: &'a [f32],
 }
 
@@ -24,7 +25,7 @@ pub struct Runner {
     scratch: Scratch,
     /// Rows that come out, `[n_wanted, D]`.
     hidden: Vec<f32>,
-    /// `[n_wanted, V]`.
+    /// `[n_scored, V]`.
     logits: Vec<f32>,
 }
 
@@ -77,27 +78,30 @@ impl Runner {
         let Self { model, cpu, scratch: s, hidden, logits, .. } = self;
         let c = &model.config;
         let n_wanted: usize = batch.iter().map(Chunk::n_wanted).sum();
+        let n_scored: usize = batch.iter().map(Chunk::n_scored).sum();
         hidden.resize(n_wanted * c.dim, 0.0);
-        logits.resize(n_wanted * c.vocab_size, 0.0);
+        logits.resize(n_scored * c.vocab_size, 0.0);
         if n_wanted == 0 {
             return;
         }
         // The wanted rows move to the front of `h`, which nothing needs any more.
-        let (mut first_row, mut n_moved) = (0, 0);
-        for chunk in batch {
-            let end = first_row + chunk.tokens.len();
-            let wanted = match chunk.wants {
-                Wants::Nothing => end..end,
-                Wants::Last => end - 1..end,
-                Wants::All => first_row..end,
-            };
-            let rows = &s.x[wanted.start * c.dim..wanted.end * c.dim];
-            s.h[n_moved..][..rows.len()].copy_from_slice(rows);
-            n_moved += rows.len();
-            first_row = end;
+        let mut n_moved = 0;
+        for scored in [true, false] {
+            let mut end = 0;
+            for chunk in batch {
+                end += chunk.tokens.len();
+                if (chunk.wants != Wants::Hidden) == scored {
+                    let rows = &s.x[(end - chunk.n_wanted()) * c.dim..end * c.dim];
+                    s.h[n_moved..][..rows.len()].copy_from_slice(rows);
+                    n_moved += rows.len();
+                }
+            }
         }
         rmsnorm(cpu, &s.h[..n_moved], &model.norm, c.norm_eps, hidden);
-        output_logits(cpu, model.output(), &mut s.acts, hidden, logits);
+        if n_scored > 0 {
+            let scored = &hidden[..n_scored * c.dim];
+            output_logits(cpu, model.output(), &mut s.acts, scored, logits);
+        }
     }
 }
 

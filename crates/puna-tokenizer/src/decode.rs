@@ -1,15 +1,17 @@
 //! Ids back to text, all at once or as they come.
 
+use std::ops::Deref;
+
 use crate::Tokenizer;
-use crate::vocab::{PieceKind, SPACE_MARK, byte_value};
+use crate::vocab::{PieceKind, SPACE_MARK, Settings, byte_value};
 
 /// Decodes ids one at a time; what all calls return, joined, is [`Tokenizer::decode`] of all ids.
 ///
 /// A character whose bytes are pieces of their own is held back until it is whole, so no piece of output ever ends
-/// inside a character.
+/// inside a character. `T` is a reference to the tokenizer, or shares it.
 #[derive(Debug, Clone)]
-pub struct StreamDecoder<'t> {
-    tokenizer: &'t Tokenizer,
+pub struct StreamDecoder<T> {
+    tokenizer: T,
     start: Start,
     /// The bytes of byte pieces that do not make a character yet: at most three between calls.
     pending: Vec<u8>,
@@ -32,8 +34,9 @@ enum Decoded<'t> {
     Plain(&'t str),
 }
 
-impl<'t> StreamDecoder<'t> {
-    pub(crate) fn new(tokenizer: &'t Tokenizer) -> Self {
+impl<T: Deref<Target = Tokenizer>> StreamDecoder<T> {
+    /// At the beginning of a text; see [`Tokenizer::decoder`].
+    pub fn new(tokenizer: T) -> Self {
         Self { tokenizer, start: Start::default(), pending: Vec::new() }
     }
 
@@ -46,28 +49,28 @@ impl<'t> StreamDecoder<'t> {
 
     /// Appends to `text` what [`StreamDecoder::push`] returns.
     pub fn push_to(&mut self, id: u32, text: &mut String) {
-        let decoded = self.lookup(id);
+        let Self { tokenizer, start, pending } = self;
+        let decoded = lookup(tokenizer, id);
         if let Decoded::Byte(byte) = decoded {
-            self.pending.push(byte);
-            return self.drain_pending(false, text);
+            pending.push(byte);
+            return drain(pending, start, false, text);
         }
         let before = text.len();
-        self.drain_pending(true, text);
-        self.start.passed |= text.len() > before;
-        match self.strip_prefix(decoded) {
+        drain(pending, start, true, text);
+        match start.strip_prefix(decoded, &tokenizer.settings) {
             Decoded::Plain(piece) => text.push_str(piece),
             Decoded::Marked(piece) => {
                 text.extend(piece.chars().map(|c| if c == SPACE_MARK { ' ' } else { c }));
             }
             Decoded::Byte(_) => {}
         }
-        self.start.passed |= text.len() > before;
+        start.passed |= text.len() > before;
     }
 
     /// Ends the text: bytes that are still no character become U+FFFD each. The decoder may then start another text.
     pub fn finish(&mut self) -> String {
         let mut text = String::new();
-        self.drain_pending(true, &mut text);
+        drain(&mut self.pending, &mut self.start, true, &mut text);
         self.start = Start::default();
         text
     }
@@ -76,8 +79,8 @@ impl<'t> StreamDecoder<'t> {
     pub(crate) fn into_bytes(mut self, ids: &[u32]) -> Vec<u8> {
         let mut out = Vec::with_capacity(ids.len() * 4);
         for &id in ids {
-            let decoded = self.lookup(id);
-            match self.strip_prefix(decoded) {
+            let decoded = lookup(&self.tokenizer, id);
+            match self.start.strip_prefix(decoded, &self.tokenizer.settings) {
                 Decoded::Byte(byte) => out.push(byte),
                 Decoded::Plain(piece) => out.extend_from_slice(piece.as_bytes()),
                 Decoded::Marked(piece) => {
@@ -89,29 +92,17 @@ impl<'t> StreamDecoder<'t> {
         out
     }
 
-    fn lookup(&self, id: u32) -> Decoded<'t> {
-        let Some(piece) = self.tokenizer.piece(id) else {
-            return Decoded::Plain(&self.tokenizer.settings.unk_surface);
-        };
-        match piece.kind {
-            PieceKind::Control => Decoded::Plain(""),
-            PieceKind::Unknown => Decoded::Plain(&self.tokenizer.settings.unk_surface),
-            PieceKind::Byte => Decoded::Byte(byte_value(&piece.text).unwrap_or_default()),
-            PieceKind::Normal | PieceKind::UserDefined | PieceKind::Unused => {
-                Decoded::Marked(&piece.text)
-            }
-        }
-    }
+}
 
+impl Start {
     /// Removes one space (all spaces where the tokenizer shortens spaces) from the beginning of the text.
-    fn strip_prefix(&mut self, decoded: Decoded<'t>) -> Decoded<'t> {
-        self.start.passed |= std::mem::take(&mut self.start.removed);
-        let settings = &self.tokenizer.settings;
+    fn strip_prefix<'t>(&mut self, decoded: Decoded<'t>, settings: &Settings) -> Decoded<'t> {
+        self.passed |= std::mem::take(&mut self.removed);
         match decoded {
-            Decoded::Marked(piece) if !self.start.passed => match piece.strip_prefix(SPACE_MARK) {
+            Decoded::Marked(piece) if !self.passed => match piece.strip_prefix(SPACE_MARK) {
                 Some(rest) if settings.remove_extra_whitespaces => Decoded::Marked(rest),
                 Some(rest) if settings.add_dummy_prefix => {
-                    self.start.removed = true;
+                    self.removed = true;
                     Decoded::Marked(rest)
                 }
                 _ => Decoded::Marked(piece),
@@ -119,30 +110,44 @@ impl<'t> StreamDecoder<'t> {
             other => other,
         }
     }
+}
 
-    /// Moves the characters that `pending` begins with to `text`; with `all`, the rest becomes U+FFFD per byte.
-    fn drain_pending(&mut self, all: bool, text: &mut String) {
-        let before = text.len();
-        let mut rest = self.pending.as_slice();
-        while !rest.is_empty() {
-            match std::str::from_utf8(rest) {
-                Ok(valid) => {
-                    text.push_str(valid);
-                    rest = &[];
-                }
-                Err(e) if e.valid_up_to() > 0 => {
-                    let (valid, after) = rest.split_at(e.valid_up_to());
-                    text.push_str(&String::from_utf8_lossy(valid));
-                    rest = after;
-                }
-                Err(e) if e.error_len().is_some() || all => {
-                    text.push(char::REPLACEMENT_CHARACTER);
-                    rest = &rest[1..];
-                }
-                Err(_) => break,
-            }
+fn lookup(tokenizer: &Tokenizer, id: u32) -> Decoded<'_> {
+    let Some(piece) = tokenizer.piece(id) else {
+        return Decoded::Plain(&tokenizer.settings.unk_surface);
+    };
+    match piece.kind {
+        PieceKind::Control => Decoded::Plain(""),
+        PieceKind::Unknown => Decoded::Plain(&tokenizer.settings.unk_surface),
+        PieceKind::Byte => Decoded::Byte(byte_value(&piece.text).unwrap_or_default()),
+        PieceKind::Normal | PieceKind::UserDefined | PieceKind::Unused => {
+            Decoded::Marked(&piece.text)
         }
-        self.pending = rest.to_vec();
-        self.start.passed |= text.len() > before;
     }
+}
+
+/// Moves the characters that `pending` begins with to `text`; with `all`, the rest becomes U+FFFD per byte.
+fn drain(pending: &mut Vec<u8>, start: &mut Start, all: bool, text: &mut String) {
+    let before = text.len();
+    let mut rest = pending.as_slice();
+    while !rest.is_empty() {
+        match std::str::from_utf8(rest) {
+            Ok(valid) => {
+                text.push_str(valid);
+                rest = &[];
+            }
+            Err(e) if e.valid_up_to() > 0 => {
+                let (valid, after) = rest.split_at(e.valid_up_to());
+                text.push_str(&String::from_utf8_lossy(valid));
+                rest = after;
+            }
+            Err(e) if e.error_len().is_some() || all => {
+                text.push(char::REPLACEMENT_CHARACTER);
+                rest = &rest[1..];
+            }
+            Err(_) => break,
+        }
+    }
+    *pending = rest.to_vec();
+    start.passed |= text.len() > before;
 }

@@ -266,7 +266,7 @@ impl Tokenizer {
 
     /// Decodes ids that come one at a time. The first of them begins a text, so it loses its dummy prefix; to decode the
     /// continuation of a prompt, push the prompt's last id first and drop what it gives.
-    pub fn decoder(&self) -> StreamDecoder<'_> {
+    pub fn decoder(&self) -> StreamDecoder<&Self> {
         StreamDecoder::new(self)
     }
 

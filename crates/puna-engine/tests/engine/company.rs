@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::fake::{Answer, FakeModel, VOCAB_SIZE, answer, id_of};
+use crate::fake::{Answer, DIM, FakeConstraint, FakeModel, VOCAB_SIZE, answer, id_of};
 use puna_core::Rng;
-use puna_engine::{BLOCK_LEN, Engine, EngineConfig, FinishReason, Request, RequestId, Sampling};
+use puna_engine::{
+    BLOCK_LEN, Constraint, Engine, EngineConfig, FinishReason, Request, RequestId, Sampling,
+};
 
 const CONTEXT: usize = 5 * BLOCK_LEN;
 
@@ -49,12 +51,38 @@ impl Dice {
     }
 }
 
+/// What the engine is asked for.
+#[derive(Clone)]
+enum Wish {
+    Free(Request),
+    Constrained(Request),
+    Hidden(Vec<u32>),
+}
+
+impl Wish {
+    fn submit(&self, engine: &mut Engine<FakeModel>) -> RequestId {
+        let id = match self.clone() {
+            Self::Free(request) => engine.submit(request),
+            Self::Constrained(request) => {
+                let constraint: Box<dyn Constraint> = FakeConstraint::new();
+                engine.submit_constrained(request, Some(constraint))
+            }
+            Self::Hidden(text) => engine.submit_hidden(text),
+        };
+        id.unwrap()
+    }
+}
+
 /// The answer to a request alone, one token a pass, by a network that repeats itself as much as `habit` says.
 fn alone(request: &Request, habit: f32) -> Answer {
+    wish_alone(&Wish::Free(request.clone()), habit)
+}
+
+fn wish_alone(wish: &Wish, habit: f32) -> Answer {
     let config =
         EngineConfig { max_batch_tokens: CONTEXT, max_seqs: 1, prefix_cache: false, max_draft: 0 };
     let mut engine = Engine::new(FakeModel::new(5, CONTEXT).with_habit(habit), config);
-    let id = engine.submit(request.clone()).unwrap();
+    let id = wish.submit(&mut engine);
     answer(&mut engine, id)
 }
 
@@ -65,6 +93,8 @@ struct Tally {
     n_recomputed: usize,
     n_cancelled: usize,
     n_together: usize,
+    n_constrained: usize,
+    n_hidden: usize,
     n_drafted: usize,
     n_accepted: usize,
 }
@@ -82,13 +112,18 @@ fn check_schedule(seed: u64, tally: &mut Tally) {
     let mut engine = Engine::new(network, config);
     let stem = dice.tokens(4 * BLOCK_LEN);
 
-    let mut answers: BTreeMap<RequestId, (Request, Answer)> = BTreeMap::new();
+    let mut answers: BTreeMap<RequestId, (Wish, Answer)> = BTreeMap::new();
     let n_requests = 3 + dice.below(8);
     while answers.len() < n_requests || !engine.is_idle() {
         if answers.len() < n_requests && dice.below(4) == 0 {
             let request = dice.request(&stem);
-            let id = engine.submit(request.clone()).unwrap();
-            answers.insert(id, (request, Answer::default()));
+            let wish = match dice.below(6) {
+                0 => Wish::Constrained(request),
+                1 => Wish::Hidden(request.prompt),
+                _ => Wish::Free(request),
+            };
+            let id = wish.submit(&mut engine);
+            answers.insert(id, (wish, Answer::default()));
         }
         if dice.below(80) == 0 {
             engine.cancel(RequestId(dice.below(n_requests) as u64));
@@ -103,12 +138,23 @@ fn check_schedule(seed: u64, tally: &mut Tally) {
     assert!(engine.forward().largest_batch <= max_batch_tokens);
 
     let mut n_needed = 0;
-    for (id, (request, found)) in answers {
-        let expected = alone(&request, habit);
+    for (id, (wish, found)) in answers {
+        let expected = wish_alone(&wish, habit);
         let (reason, usage) = found.end.expect("every request ends");
         let n = found.tokens.len();
         assert_eq!(found.tokens, expected.tokens[..n], "seed {seed}, {id:?}");
         assert_eq!(found.logprobs, expected.logprobs[..n], "seed {seed}, {id:?}");
+        let n_hidden = found.hidden.len();
+        assert_eq!(found.hidden, expected.hidden[..n_hidden], "seed {seed}, {id:?}");
+        match &wish {
+            Wish::Constrained(_) => assert!(FakeConstraint::allows(&found.tokens)),
+            Wish::Hidden(text) if reason == FinishReason::Read => {
+                assert_eq!(n_hidden, text.len() * DIM);
+            }
+            _ => {}
+        }
+        tally.n_constrained += usize::from(matches!(wish, Wish::Constrained(_)));
+        tally.n_hidden += n_hidden;
         if reason == FinishReason::Cancelled {
             tally.n_cancelled += 1;
         } else {
@@ -138,8 +184,10 @@ fn tokens_are_the_same_in_200_random_schedules() {
     assert!(tally.n_recomputed > 1_000, "recomputed {}", tally.n_recomputed);
     assert!(tally.n_cancelled > 50, "cancelled {}", tally.n_cancelled);
     assert!(tally.n_together > 1_000, "together {}", tally.n_together);
+    assert!(tally.n_constrained > 100, "constrained {}", tally.n_constrained);
+    assert!(tally.n_hidden > 5_000, "hidden {}", tally.n_hidden);
     assert!(tally.n_accepted > 1_000, "accepted {}", tally.n_accepted);
-    assert!(tally.n_drafted - tally.n_accepted > 500, "rejected of {}", tally.n_drafted);
+    assert!(tally.n_drafted - tally.n_accepted > 300, "rejected of {}", tally.n_drafted);
 }
 
 #[test]
@@ -220,4 +268,33 @@ fn an_answer_cut_and_continued_is_the_same() {
         };
         assert_eq!(alone(&rest, 0.0).tokens, tokens[cut..]);
     }
+}
+
+#[test]
+fn several_answers_to_one_prompt_share_what_was_read() {
+    let dice = &mut Dice(Rng::new(4, 0));
+    let prompt = dice.tokens(2 * BLOCK_LEN + 7);
+    let request = |seed| Request {
+        prompt: prompt.clone(),
+        max_new_tokens: Some(9),
+        sampling: Sampling { seed, ..Sampling::default() },
+        stop_ids: vec![],
+        n_logprobs: None,
+    };
+    let config = EngineConfig { max_draft: 0, ..EngineConfig::default() };
+    let mut engine = Engine::new(FakeModel::new(12, CONTEXT), config);
+    let mut answers: Vec<_> =
+        (0..5).map(|seed| (engine.submit(request(seed)).unwrap(), Answer::default())).collect();
+    while !engine.is_idle() {
+        for event in engine.step() {
+            answers[id_of(&event).0 as usize].1.take(event);
+        }
+        engine.check();
+    }
+    // The full blocks once, the seven tokens after them by each, and 8 of the 9 tokens of each answer.
+    assert_eq!(engine.forward().n_computed, 2 * BLOCK_LEN + 5 * (7 + 8));
+    for (seed, (_, found)) in answers.iter().enumerate() {
+        assert_eq!(found.tokens, alone(&request(seed as u64), 0.0).tokens, "seed {seed}");
+    }
+    assert_ne!(answers[0].1.tokens, answers[1].1.tokens);
 }

@@ -2,11 +2,14 @@
 
 use puna_core::Rng;
 use puna_engine::{
-    BLOCK_LEN, Chunk, Engine, Event, FinishReason, Forward, Logprobs, RequestId, Usage, Wants,
+    BLOCK_LEN, Chunk, Constraint, Engine, Event, FinishReason, Forward, Logprobs, Output,
+    RequestId, Usage, Wants,
 };
 
 /// Token ids go below this.
 pub(crate) const VOCAB_SIZE: usize = 48;
+/// Width of a hidden state.
+pub(crate) const DIM: usize = 2;
 /// Reading this token gives a logit that is not a number. It is never drawn.
 pub(crate) const POISON: u32 = 47;
 
@@ -27,6 +30,9 @@ pub(crate) struct FakeModel {
     habit: f32,
     cache: Vec<Option<Slot>>,
     logits: Vec<f32>,
+    /// Of the rows that have logits, then of the others, which gather in `only_hidden`.
+    hidden: Vec<f32>,
+    only_hidden: Vec<f32>,
     /// Tokens read so far.
     pub(crate) n_computed: usize,
     /// Forward passes so far.
@@ -38,13 +44,15 @@ pub(crate) struct FakeModel {
 impl FakeModel {
     pub(crate) fn new(n_blocks: usize, max_seq_len: usize) -> Self {
         let cache = vec![None; n_blocks * BLOCK_LEN];
-        let (logits, habit) = (Vec::new(), 0.0);
+        let (logits, hidden, only_hidden, habit) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
         Self {
             n_blocks,
             max_seq_len,
             habit,
             cache,
             logits,
+            hidden,
+            only_hidden,
             n_computed: 0,
             n_passes: 0,
             largest_batch: 0,
@@ -81,6 +89,10 @@ impl FakeModel {
             let is_last = pos + 1 == chunk.pos + chunk.tokens.len();
             if chunk.wants == Wants::All || chunk.wants == Wants::Last && is_last {
                 self.answer(token, hash);
+                self.hidden.extend(state(hash));
+            }
+            if chunk.wants == Wants::Hidden {
+                self.only_hidden.extend(state(hash));
             }
         }
     }
@@ -104,6 +116,10 @@ impl Forward for FakeModel {
         VOCAB_SIZE
     }
 
+    fn dim(&self) -> usize {
+        DIM
+    }
+
     fn n_blocks(&self) -> usize {
         self.n_blocks
     }
@@ -112,7 +128,7 @@ impl Forward for FakeModel {
         self.max_seq_len
     }
 
-    fn forward(&mut self, batch: &[Chunk<'_>]) -> &[f32] {
+    fn forward(&mut self, batch: &[Chunk<'_>]) -> Output<'_> {
         assert!(!batch.is_empty());
         check_writers(batch);
         let n_tokens = batch.iter().map(|chunk| chunk.tokens.len()).sum();
@@ -120,12 +136,15 @@ impl Forward for FakeModel {
         self.n_passes += 1;
         self.largest_batch = self.largest_batch.max(n_tokens);
         self.logits.clear();
+        self.hidden.clear();
+        self.only_hidden.clear();
         for chunk in batch {
             assert!(!chunk.tokens.is_empty());
             assert!(chunk.pos + chunk.tokens.len() <= self.max_seq_len);
             self.read(chunk);
         }
-        &self.logits
+        self.hidden.append(&mut self.only_hidden);
+        Output { logits: &self.logits, hidden: &self.hidden }
     }
 }
 
@@ -142,6 +161,44 @@ fn check_writers(batch: &[Chunk<'_>]) {
     }
 }
 
+/// The hidden state after a sequence of this hash.
+fn state(hash: u64) -> [f32; DIM] {
+    [hash >> 48, hash >> 32 & 0xffff].map(|bits| bits as f32)
+}
+
+/// Allows about half of the tokens, which ones being a hash of the tokens before.
+pub(crate) struct FakeConstraint {
+    hash: u64,
+    bits: [u32; 2],
+}
+
+impl FakeConstraint {
+    pub(crate) fn new() -> Box<Self> {
+        Box::new(Self { hash: 1, bits: [0; 2] })
+    }
+
+    /// Whether `tokens` are all allowed one after the other.
+    pub(crate) fn allows(tokens: &[u32]) -> bool {
+        let mut constraint = Self::new();
+        tokens.iter().all(|&token| {
+            let word = constraint.allowed()[token as usize / 32];
+            constraint.accept(token);
+            word >> (token % 32) & 1 == 1
+        })
+    }
+}
+
+impl Constraint for FakeConstraint {
+    fn allowed(&mut self) -> &[u32] {
+        self.bits = [self.hash as u32 | 1, (self.hash >> 32) as u32];
+        &self.bits
+    }
+
+    fn accept(&mut self, token: u32) {
+        self.hash = mix(self.hash, token);
+    }
+}
+
 fn mix(hash: u64, token: u32) -> u64 {
     let mut rng = Rng::new(hash, u64::from(token) + 1);
     u64::from(rng.next_u32()) << 32 | u64::from(rng.next_u32())
@@ -152,6 +209,7 @@ fn mix(hash: u64, token: u32) -> u64 {
 pub(crate) struct Answer {
     pub(crate) tokens: Vec<u32>,
     pub(crate) logprobs: Vec<Option<Logprobs>>,
+    pub(crate) hidden: Vec<f32>,
     pub(crate) end: Option<(FinishReason, Usage)>,
 }
 
@@ -164,6 +222,7 @@ impl Answer {
                 self.tokens.push(token);
                 self.logprobs.push(logprobs);
             }
+            Event::Hidden { rows, .. } => self.hidden.extend(rows),
             Event::Finished { reason, usage, .. } => {
                 assert_eq!(usage.n_generated, self.tokens.len());
                 self.end = Some((reason, usage));
@@ -175,7 +234,7 @@ impl Answer {
 /// Whose event it is.
 pub(crate) fn id_of(event: &Event) -> RequestId {
     match event {
-        Event::Token { id, .. } | Event::Finished { id, .. } => *id,
+        Event::Token { id, .. } | Event::Hidden { id, .. } | Event::Finished { id, .. } => *id,
     }
 }
 

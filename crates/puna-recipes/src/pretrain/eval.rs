@@ -110,6 +110,7 @@ impl Training<'_> {
                 for event in engine.step() {
                     match event {
                         Event::Token { token, .. } => ids.push(token),
+                        Event::Hidden { .. } => {}
                         Event::Finished { .. } => break 'answer,
                     }
                 }

@@ -7,7 +7,8 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use puna_core::{KvType, Rng};
 use puna_engine::{
-    Chunk, Engine, EngineConfig, Event, FinishReason, Forward, Request, Sampling, Usage, Wants,
+    Chunk, Engine, EngineConfig, Event, FinishReason, Forward, Output, Request, Sampling, Usage,
+    Wants,
 };
 use puna_kernels::Cpu;
 use puna_model::{KvCache, Model, Runner};
@@ -49,6 +50,10 @@ impl Forward for Scripted {
         self.runner.vocab_size()
     }
 
+    fn dim(&self) -> usize {
+        self.runner.dim()
+    }
+
     fn n_blocks(&self) -> usize {
         self.runner.n_blocks()
     }
@@ -57,10 +62,10 @@ impl Forward for Scripted {
         self.runner.max_seq_len()
     }
 
-    fn forward(&mut self, batch: &[Chunk<'_>]) -> &[f32] {
+    fn forward(&mut self, batch: &[Chunk<'_>]) -> Output<'_> {
         let vocab_size = self.vocab_size();
-        let logits = self.runner.forward(batch).logits;
-        let Some(script) = &self.script else { return logits };
+        let Output { logits, hidden } = self.runner.forward(batch);
+        let Some(script) = &self.script else { return Output { logits, hidden } };
         self.logits.clear();
         self.logits.resize(logits.len(), 0.0);
         let mut rows = self.logits.chunks_exact_mut(vocab_size);
@@ -71,7 +76,7 @@ impl Forward for Scripted {
                 row[script[(pos + 1) % script.len()] as usize] = 1.0;
             }
         }
-        &self.logits
+        Output { logits: &self.logits, hidden }
     }
 }
 
@@ -179,6 +184,7 @@ impl Speculation {
                         first_token.get_or_insert_with(Instant::now);
                         tokens.push(token);
                     }
+                    Event::Hidden { .. } => {}
                     Event::Finished { reason: FinishReason::Failed(failure), .. } => bail!(failure),
                     Event::Finished { usage, .. } => {
                         let secs = first_token.map_or(0.0, |first| first.elapsed().as_secs_f64());
