@@ -20,6 +20,7 @@ usage: cargo xtask COMMAND
   avx512      run the tests of the kernels for x86-64 with AVX-512 under Bochs
   golden      make testdata anew with the peers from PyPI and compare
   peers       let the peers from PyPI load and answer with what Puna converts
+  clients     let the clients of the server's protocols talk to it
   bench       run the benchmarks that compare Puna with its peers
 ";
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         ["avx512"] => emulate::x86(),
         ["golden"] => peers::golden(),
         ["peers"] => peers::peers(),
+        ["clients"] => peers::clients(),
         ["bench"] => peers::bench(),
         _ => {
             eprint!("{HELP}");

@@ -44,6 +44,28 @@ pub(crate) fn peers() -> Result<()> {
     execute(Command::new(&python).arg(scripts.join("perplexity_peers.py")).arg(&program))
 }
 
+/// Runs the real clients of the server's protocols against the program as it is now: those of `requirements.txt` and
+/// `package.json` beside the script.
+pub(crate) fn clients() -> Result<()> {
+    let folder = root().join("crates").join("puna-server").join("tests").join("clients");
+    let venv = root().join("target").join("clients");
+    let python = venv.join("bin").join("python");
+    if !python.exists() {
+        execute(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    }
+    let requirements = folder.join("requirements.txt");
+    execute(
+        Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements),
+    )?;
+    let node = venv.join("node");
+    std::fs::create_dir_all(&node).with_context(|| format!("cannot create {}", node.display()))?;
+    execute(Command::new("cp").arg(folder.join("package.json")).arg(&node))?;
+    execute(Command::new("npm").args(["install", "--silent", "--no-audit", "--prefix"]).arg(&node))?;
+    execute(Command::new("cargo").args(["build", "--release"]))?;
+    let program = root().join("target").join("release").join("puna");
+    execute(Command::new(&python).arg(folder.join("clients.py")).arg(program).arg(node))
+}
+
 /// Runs the scripts of `bench` on the program as it is now: the whole of their work, but not the whole table of
 /// `beside_llama_cpp.py`, whose large models take most of an hour.
 pub(crate) fn bench() -> Result<()> {

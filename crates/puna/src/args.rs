@@ -9,7 +9,7 @@ use puna_engine::{EngineConfig, MAX_DRAFT};
 
 use crate::commands::{
     bench, chat, completions, convert, data, generate, imatrix, inspect, list, perplexity,
-    pretrain, pull, quantize, report, rm, synth, tokenize, tokenizer,
+    pretrain, pull, quantize, report, rm, serve, synth, tokenize, tokenizer,
 };
 
 /// Run Llama 2 from any published form of its weights
@@ -25,6 +25,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Generate(generate::GenerateArgs),
     Chat(chat::ChatArgs),
+    Serve(serve::ServeArgs),
     Inspect(inspect::InspectArgs),
     Tokenize(tokenize::TokenizeArgs),
     Tokenizer(tokenizer::TokenizerArgs),
@@ -45,7 +46,7 @@ pub(crate) enum Command {
 
 /// Which subcommands the short help lists together.
 const GROUPS: [(&str, &[&str]); 6] = [
-    ("Text", &["generate", "chat"]),
+    ("Text", &["generate", "chat", "serve"]),
     ("Models", &["inspect", "tokenize", "convert", "quantize", "synth"]),
     ("Quality", &["imatrix", "perplexity"]),
     ("Training", &["tokenizer", "data", "pretrain", "report"]),

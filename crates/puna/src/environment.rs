@@ -1,6 +1,7 @@
 //! Every environment variable this program reads itself. (`PUNA_ISA` is read by `puna-kernels`; `NO_COLOR` and its
 //! like by the terminal libraries.)
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -34,6 +35,19 @@ pub(crate) fn store() -> Option<Store> {
         folder("XDG_DATA_HOME").or_else(|| Some(folder("HOME")?.join(".local").join("share")))?
     };
     Some(Store::new(base.join("puna")))
+}
+
+/// Where `puna serve` listens, if `--host` does not say: `PUNA_HOST`.
+pub(crate) fn host() -> anyhow::Result<Option<IpAddr>> {
+    let parsed =
+        text("PUNA_HOST").map(|host| host.parse().with_context(|| format!("PUNA_HOST={host}")));
+    parsed.transpose()
+}
+
+/// Whether `puna serve` may listen where others reach it without asking for a key: `PUNA_ALLOW_ANYONE=1`, as
+/// `--allow-anyone`.
+pub(crate) fn allow_anyone() -> bool {
+    text("PUNA_ALLOW_ANYONE").is_some_and(|value| value == "1")
 }
 
 /// [`store`], for commands that cannot do without.

@@ -28,7 +28,7 @@ use clap::FromArgMatches;
 use crate::args::{Cli, Command};
 use crate::commands::{
     bench, chat, completions, convert, data, generate, imatrix, inspect, list, perplexity,
-    pretrain, pull, quantize, report, rm, synth, tokenize, tokenizer,
+    pretrain, pull, quantize, report, rm, serve, synth, tokenize, tokenizer,
 };
 
 fn main() -> ExitCode {
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
     failure::report(match &cli.command {
         Command::Generate(args) => generate::run(args),
         Command::Chat(args) => chat::run(args),
+        Command::Serve(args) => serve::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Tokenize(args) => tokenize::run(args),
         Command::Tokenizer(args) => tokenizer::run(args),

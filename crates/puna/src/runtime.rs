@@ -119,6 +119,7 @@ impl Runtime {
                             name = self.name
                         )
                     }
+                    Event::Hidden { .. } => {}
                     Event::Finished { reason, usage, .. } => {
                         emit(decoder.finish(), &mut text)?;
                         let first = first_token.unwrap_or_else(Instant::now);
@@ -218,6 +219,7 @@ impl Answer {
             FinishReason::Length => "length",
             FinishReason::Context => "context",
             FinishReason::Cancelled => "cancelled",
+            FinishReason::Read => "read",
             FinishReason::Failed(_) => "failed",
         }
     }

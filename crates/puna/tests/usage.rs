@@ -4,9 +4,10 @@ mod common;
 
 use common::run;
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 19] = [
     "generate",
     "chat",
+    "serve",
     "inspect",
     "tokenize",
     "tokenizer",
@@ -29,7 +30,7 @@ const TRAIN: &[&str] = &["tokenizer", "train", "--input", "Cargo.toml", "--out",
 
 #[test]
 fn wrong_usage_exits_with_2() {
-    let cases: [(&[&str], &[&str]); 43] = [
+    let cases: [(&[&str], &[&str]); 48] = [
         (&[], &["Usage: puna"]),
         (&["generat"], &["generate"]),
         (&["generate"], &["the prompt is missing", "PROMPT"]),
@@ -54,6 +55,11 @@ fn wrong_usage_exits_with_2() {
         (&["generate", "--logit-bias", "x", "x"], &["expected ID=X"]),
         (&["generate", "--logprobs", "2", "x"], &["--json"]),
         (&["chat"], &["MODEL is missing", "no chat model comes with this program"]),
+        (&["serve", "--host", "0.0.0.0"], &["--api-key-file", "--allow-anyone"]),
+        (&["serve", "--host", "example.org"], &["--host"]),
+        (&["serve", "--port", "65536"], &["0 to 65535"]),
+        (&["serve", "--tls-cert", "x"], &["--tls-key"]),
+        (&["serve", "--rate-limit", "0"], &["--rate-limit", "1 to"]),
         (&["inspect"], &["MODEL"]),
         (&["tokenize", "--model", "stories260K"], &["--encode"]),
         (&["tokenize", "--encode", "x"], &["--model"]),

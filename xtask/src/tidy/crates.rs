@@ -37,6 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "puna-engine",
         ],
     ),
+    ("puna-server", &["puna-core", "puna-tokenizer", "puna-engine", "puna-hub"]),
     ("puna-testkit", &["puna-core"]),
     ("xtask", &[]),
 ];

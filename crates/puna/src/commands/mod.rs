@@ -15,6 +15,7 @@ pub(crate) mod pull;
 pub(crate) mod quantize;
 pub(crate) mod report;
 pub(crate) mod rm;
+pub(crate) mod serve;
 pub(crate) mod synth;
 pub(crate) mod tokenize;
 pub(crate) mod tokenizer;

@@ -1,0 +1,314 @@
+//! `/v1/chat/completions`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, Path, State};
+use axum::response::{IntoResponse, Response};
+use puna_tokenizer::chat::{Message, Role};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::common::{Common, Head, one_or_many, timings_json, usage_json};
+use super::logprobs;
+use super::tools::{Call, Tools, may_be_call};
+use crate::app::App;
+use crate::error::ApiError;
+use crate::extract::{JsonBody, blocking};
+use crate::log::Entry;
+use crate::model::Model;
+use crate::service::{Answers, Ask, MAX_LOGPROBS, Part};
+use crate::streamed::{EVENTS, Step, event, streamed};
+
+/// Fields of a chat alone.
+#[derive(Debug, Deserialize)]
+struct Chat {
+    messages: Vec<WireMessage>,
+    #[serde(default)]
+    logprobs: Option<bool>,
+    #[serde(default)]
+    top_logprobs: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+struct WireMessage {
+    role: WireRole,
+    #[serde(default)]
+    content: Option<Content>,
+    /// Of an assistant that called functions.
+    #[serde(default)]
+    tool_calls: Option<Vec<Call>>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum WireRole {
+    System,
+    Developer,
+    User,
+    Assistant,
+    /// What a function that was called returned; to the model a user says it.
+    Tool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a string or a list of {\"type\": \"text\", \"text\": ...}")]
+pub(super) enum Content {
+    Text(String),
+    Parts(Vec<TextPart>),
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct TextPart {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    text: Option<String>,
+}
+
+impl Content {
+    /// As a message; `param` is where it stands.
+    pub(super) fn message(&self, role: WireRole, param: &str) -> Result<Message, ApiError> {
+        let role = match role {
+            WireRole::System | WireRole::Developer => Role::System,
+            WireRole::User | WireRole::Tool => Role::User,
+            WireRole::Assistant => Role::Assistant,
+        };
+        let parts = match self {
+            Self::Text(text) => return Ok(Message::new(role, text.as_str())),
+            Self::Parts(parts) => parts,
+        };
+        let mut text = String::new();
+        for part in parts {
+            match (part.kind.as_str(), &part.text) {
+                ("text" | "input_text" | "output_text", Some(more)) => text.push_str(more),
+                (kind, _) => {
+                    let message = format!("expected text, found a part of type {kind:?}");
+                    return Err(ApiError::field(format!("{param}.content"), message));
+                }
+            }
+        }
+        Ok(Message::new(role, text))
+    }
+}
+
+/// The messages as the model reads them: what functions returned and what the user says then is one message.
+fn dialogue(wire: &[WireMessage]) -> Result<Vec<Message>, ApiError> {
+    let mut messages: Vec<Message> = Vec::new();
+    let mut after_tool = false;
+    for (idx, WireMessage { role, content, tool_calls }) in wire.iter().enumerate() {
+        let param = format!("messages[{idx}]");
+        let mut message = match content {
+            Some(content) => content.message(*role, &param)?,
+            None if tool_calls.is_some() => Message::new(Role::Assistant, ""),
+            None => {
+                return Err(ApiError::field(
+                    format!("{param}.content"),
+                    "expected text, found none",
+                ));
+            }
+        };
+        for call in tool_calls.iter().flatten() {
+            message.content.push_str(&call.text());
+        }
+        match messages.last_mut() {
+            Some(last) if after_tool && message.role == Role::User => {
+                last.content.push_str("\n\n");
+                last.content.push_str(&message.content);
+            }
+            _ => messages.push(message),
+        }
+        after_tool = matches!(role, WireRole::Tool);
+    }
+    Ok(messages)
+}
+
+/// What the response needs to know of the request.
+struct Shape {
+    head: Head,
+    model: Arc<Model>,
+    wants_stream: bool,
+    wants_usage: bool,
+    wants_logprobs: bool,
+    n: usize,
+    /// For each answer, how a call would be called; none if there are no tools.
+    call_ids: Vec<String>,
+}
+
+/// `POST /v1/chat/completions`
+pub(super) async fn create(
+    State(app): State<App>,
+    Extension(entry): Extension<Entry>,
+    body: JsonBody,
+) -> Result<Response, ApiError> {
+    respond(app, entry, body, None).await
+}
+
+/// `POST /openai/deployments/{name}/chat/completions`
+pub(super) async fn create_in_deployment(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Extension(entry): Extension<Entry>,
+    body: JsonBody,
+) -> Result<Response, ApiError> {
+    respond(app, entry, body, Some(name)).await
+}
+
+pub(super) async fn respond(
+    app: App,
+    entry: Entry,
+    body: JsonBody,
+    deployment: Option<String>,
+) -> Result<Response, ApiError> {
+    let (shape, mut answers) =
+        blocking(move || prepare(&app, &entry, &body, deployment.as_deref())).await?;
+    if shape.wants_stream {
+        return Ok(stream(shape, answers));
+    }
+    let parts = answers.collect().await?;
+    let (usage, times) = (answers.usage(), answers.times());
+    let choices: Vec<Value> = parts.iter().map(|part| shape.choice(part)).collect();
+    let mut object = shape.head.with_choices(choices.into());
+    object["usage"] = usage_json(&usage);
+    object["timings"] = timings_json(&usage, times);
+    Ok(Json(object).into_response())
+}
+
+fn prepare(
+    app: &App,
+    entry: &Entry,
+    body: &JsonBody,
+    deployment: Option<&str>,
+) -> Result<(Shape, Answers), ApiError> {
+    let common: Common = body.fields()?;
+    let chat: Chat = body.fields()?;
+    let model = app.model(deployment.or(common.model.as_deref()))?;
+    entry.set_text("messages", || body.0["messages"].clone());
+    let mut messages = dialogue(&chat.messages)?;
+    if messages.is_empty() {
+        return Err(ApiError::field("messages", "expected at least one, found none"));
+    }
+    let wants_logprobs = chat.logprobs.unwrap_or(false);
+    let n_logprobs = match (wants_logprobs, chat.top_logprobs) {
+        (_, Some(n)) if n > MAX_LOGPROBS => {
+            let message = format!("expected at most {MAX_LOGPROBS}, found {n}");
+            return Err(ApiError::field("top_logprobs", message));
+        }
+        (false, Some(n)) if n > 0 => {
+            return Err(ApiError::field("top_logprobs", "needs \"logprobs\": true"));
+        }
+        (wants, n) => wants.then(|| n.unwrap_or(0)),
+    };
+    let tools = Tools::read(body)?;
+    let grammar = match &tools {
+        None => common.grammar(model, true)?,
+        Some(_) if common.has_form() => {
+            return Err(ApiError::field("tools", "an answer cannot have another form besides"));
+        }
+        Some(tools) => {
+            tools.introduce(&mut messages);
+            Some(model.compile("tools", &tools.form(), true)?)
+        }
+    };
+    let n = common.n.unwrap_or(1);
+    let ask = Ask {
+        prompts: vec![model.encode_chat(&messages)?],
+        n,
+        max_new_tokens: common.max_new_tokens(),
+        sampling: common.sampling(app)?,
+        n_logprobs,
+        grammar,
+        trim_start: true,
+        stops: Vec::new(),
+    };
+    let (wants_stream, wants_usage) = (common.wants_stream(), common.wants_usage());
+    let ask = Ask { stops: one_or_many(common.stop), ..ask };
+    let object = if wants_stream { "chat.completion.chunk" } else { "chat.completion" };
+    let head = Head::new(app, "chatcmpl-", object, model);
+    let answers = model.answer(ask, entry)?;
+    let model = Arc::clone(model);
+    let call_ids = tools.iter().flat_map(|_| (0..n).map(|_| app.new_id("call_"))).collect();
+    let shape = Shape { head, model, wants_stream, wants_usage, wants_logprobs, n, call_ids };
+    Ok((shape, answers))
+}
+
+impl Shape {
+    fn logprobs(&self, part: &Part) -> Value {
+        match self.wants_logprobs {
+            true => logprobs::chat(&self.model.tokenizer, &part.tokens),
+            false => Value::Null,
+        }
+    }
+
+    /// A whole answer.
+    fn choice(&self, part: &Part) -> Value {
+        let mut message = json!({ "role": "assistant", "content": part.text, "refusal": null });
+        let mut finish = part.end.map(|end| end.openai());
+        if let Some(calls) = self.calls(part.index, &part.text) {
+            message["content"] = Value::Null;
+            message["tool_calls"] = calls;
+            finish = Some("tool_calls");
+        }
+        json!({
+            "index": part.index,
+            "message": message,
+            "logprobs": self.logprobs(part),
+            "finish_reason": finish,
+        })
+    }
+
+    /// The call that the answer `index` is.
+    fn calls(&self, index: usize, text: &str) -> Option<Value> {
+        Tools::call(text, self.call_ids.get(index)?)
+    }
+
+    /// A piece of an answer.
+    fn chunk(&self, index: usize, delta: Value, logprobs: Value, finish: Option<&str>) -> Value {
+        self.head.with_choices(json!([{
+            "index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish,
+        }]))
+    }
+}
+
+fn stream(shape: Shape, answers: Answers) -> Response {
+    let mut opening = String::new();
+    for index in 0..shape.n {
+        let delta = json!({ "role": "assistant", "content": "" });
+        event(&mut opening, &shape.chunk(index, delta, Value::Null, None));
+    }
+    // What begins like a call is held back until it is one.
+    let mut held = vec![String::new(); if shape.call_ids.is_empty() { 0 } else { shape.n }];
+    streamed(EVENTS, opening, answers, move |step, out| match step {
+        Step::Part(mut part) => {
+            let mut finish = part.end.map(|end| end.openai());
+            if let Some(held) = held.get_mut(part.index) {
+                held.push_str(&part.text);
+                part.text.clear();
+                if let Some(calls) = part.end.and_then(|_| shape.calls(part.index, held)) {
+                    let delta = json!({ "tool_calls": calls });
+                    event(out, &shape.chunk(part.index, delta, shape.logprobs(&part), None));
+                    finish = Some("tool_calls");
+                } else if part.end.is_some() || !may_be_call(held) {
+                    part.text = std::mem::take(held);
+                }
+            }
+            if !part.text.is_empty() || (shape.wants_logprobs && !part.tokens.is_empty()) {
+                let delta = json!({ "content": part.text });
+                event(out, &shape.chunk(part.index, delta, shape.logprobs(&part), None));
+            }
+            if finish.is_some() {
+                event(out, &shape.chunk(part.index, json!({}), Value::Null, finish));
+            }
+        }
+        Step::Failed(error) => event(out, &error.openai()),
+        Step::Done(usage, times) => {
+            if shape.wants_usage {
+                let mut last = shape.head.with_choices(json!([]));
+                last["usage"] = usage_json(&usage);
+                last["timings"] = timings_json(&usage, times);
+                event(out, &last);
+            }
+            out.push_str("data: [DONE]\n\n");
+        }
+    })
+}

@@ -1,0 +1,189 @@
+//! What `/v1/chat/completions` and `/v1/completions` have in common.
+
+use std::collections::BTreeMap;
+
+use puna_engine::{Sampling, Usage};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::app::Shared;
+use crate::error::ApiError;
+use crate::grammar::{Form, Grammar};
+use crate::model::Model;
+use crate::service::Times;
+
+/// Fields of both requests. What other servers add is here too: `top_k`, `min_p`, `repetition_penalty`, `grammar`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Common {
+    pub(super) model: Option<String>,
+    pub(super) stream: Option<bool>,
+    pub(super) stream_options: Option<StreamOptions>,
+    pub(super) n: Option<usize>,
+    pub(super) max_tokens: Option<usize>,
+    pub(super) max_completion_tokens: Option<usize>,
+    pub(super) stop: Option<OneOrMany>,
+    pub(super) seed: Option<i64>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    top_k: Option<usize>,
+    min_p: Option<f32>,
+    repetition_penalty: Option<f32>,
+    presence_penalty: Option<f32>,
+    frequency_penalty: Option<f32>,
+    logit_bias: Option<BTreeMap<String, f32>>,
+    response_format: Option<ResponseFormat>,
+    grammar: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct StreamOptions {
+    include_usage: Option<bool>,
+}
+
+/// A string or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
+pub(crate) enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// As a list.
+pub(crate) fn one_or_many(strings: Option<OneOrMany>) -> Vec<String> {
+    match strings {
+        None => Vec::new(),
+        Some(OneOrMany::One(string)) => vec![string],
+        Some(OneOrMany::Many(strings)) => strings,
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum ResponseFormat {
+    Text,
+    JsonObject,
+    JsonSchema { json_schema: NamedSchema },
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct NamedSchema {
+    schema: Option<Value>,
+}
+
+impl Common {
+    pub(super) fn wants_stream(&self) -> bool {
+        self.stream.unwrap_or(false)
+    }
+
+    pub(super) fn wants_usage(&self) -> bool {
+        self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false)
+    }
+
+    pub(super) fn max_new_tokens(&self) -> Option<usize> {
+        self.max_completion_tokens.or(self.max_tokens)
+    }
+
+    /// With OpenAI's defaults: the model's own distribution, and a seed that is another one each time.
+    pub(super) fn sampling(&self, app: &Shared) -> Result<Sampling, ApiError> {
+        let default = Sampling::default();
+        let mut logit_bias = Vec::new();
+        for (id, &bias) in self.logit_bias.iter().flatten() {
+            let id = id.parse().map_err(|_| {
+                ApiError::field("logit_bias", format!("expected token ids, found {id:?}"))
+            })?;
+            logit_bias.push((id, bias));
+        }
+        Ok(Sampling {
+            temperature: self.temperature.unwrap_or(default.temperature),
+            top_k: self.top_k.unwrap_or(default.top_k),
+            top_p: self.top_p.unwrap_or(default.top_p),
+            min_p: self.min_p.unwrap_or(default.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(default.repetition_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(default.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(default.frequency_penalty),
+            logit_bias,
+            seed: self.seed.map_or_else(|| app.random(), |seed| seed as u64),
+        })
+    }
+
+    /// Whether the answer is to have a form.
+    pub(super) fn has_form(&self) -> bool {
+        self.grammar.is_some()
+            || matches!(self.response_format, Some(ref format) if !matches!(format, ResponseFormat::Text))
+    }
+
+    /// The form that the answer is to have.
+    pub(super) fn grammar(
+        &self,
+        model: &Model,
+        after_space: bool,
+    ) -> Result<Option<Grammar>, ApiError> {
+        let form = match (&self.response_format, &self.grammar) {
+            (None | Some(ResponseFormat::Text), None) => return Ok(None),
+            (None | Some(ResponseFormat::Text), Some(source)) => {
+                return model
+                    .compile("grammar", &Form::Lark(source.clone()), after_space)
+                    .map(Some);
+            }
+            (Some(_), Some(_)) => {
+                return Err(ApiError::field("grammar", "a response_format is given already"));
+            }
+            (Some(ResponseFormat::JsonObject), None) => Form::any_object(),
+            (Some(ResponseFormat::JsonSchema { json_schema }), None) => {
+                json_schema.schema.clone().map_or_else(Form::any_object, Form::Schema)
+            }
+        };
+        model.compile("response_format", &form, after_space).map(Some)
+    }
+}
+
+/// `usage`, in OpenAI's words.
+pub(super) fn usage_json(usage: &Usage) -> Value {
+    json!({
+        "prompt_tokens": usage.n_prompt,
+        "completion_tokens": usage.n_generated,
+        "total_tokens": usage.n_prompt + usage.n_generated,
+        "prompt_tokens_details": { "cached_tokens": usage.n_cached },
+        "completion_tokens_details": { "accepted_prediction_tokens": usage.n_accepted },
+    })
+}
+
+/// `timings`, which are ours, under the names that `puna generate --json` gives them.
+pub(super) fn timings_json(usage: &Usage, times: Times) -> Value {
+    let rate = |n: usize, secs: f64| (n > 0 && secs > 0.0).then(|| n as f64 / secs);
+    json!({
+        "prompt_secs": times.first_token,
+        "answer_secs": times.answer,
+        "total_secs": times.total,
+        "prompt_tokens_per_sec": rate(usage.n_prompt - usage.n_cached, times.first_token),
+        "answer_tokens_per_sec": rate(usage.n_generated.saturating_sub(1), times.answer),
+    })
+}
+
+/// What every response and chunk begins with.
+pub(super) struct Head {
+    pub(super) id: String,
+    pub(super) object: &'static str,
+    pub(super) created: u64,
+    pub(super) model: String,
+}
+
+impl Head {
+    pub(super) fn new(app: &Shared, prefix: &str, object: &'static str, model: &Model) -> Self {
+        let created = chrono::Utc::now().timestamp().max(0) as u64;
+        Self { id: app.new_id(prefix), object, created, model: model.about.name.clone() }
+    }
+
+    pub(super) fn with_choices(&self, choices: Value) -> Value {
+        json!({
+            "id": self.id,
+            "object": self.object,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": concat!("puna-", env!("CARGO_PKG_VERSION")),
+            "choices": choices,
+        })
+    }
+}
