@@ -60,7 +60,9 @@ pub(crate) fn clients() -> Result<()> {
     let node = venv.join("node");
     std::fs::create_dir_all(&node).with_context(|| format!("cannot create {}", node.display()))?;
     execute(Command::new("cp").arg(folder.join("package.json")).arg(&node))?;
-    execute(Command::new("npm").args(["install", "--silent", "--no-audit", "--prefix"]).arg(&node))?;
+    execute(
+        Command::new("npm").args(["install", "--silent", "--no-audit", "--prefix"]).arg(&node),
+    )?;
     execute(Command::new("cargo").args(["build", "--release"]))?;
     let program = root().join("target").join("release").join("puna");
     execute(Command::new(&python).arg(folder.join("clients.py")).arg(program).arg(node))

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error;
@@ -167,7 +167,7 @@ fn sent_key(headers: &HeaderMap) -> Option<&[u8]> {
         scheme.eq_ignore_ascii_case(b"bearer ").then_some(key.trim_ascii())
     });
     let named = || ["api-key", "x-api-key"].into_iter().find_map(|name| headers.get(name));
-    bearer.or_else(|| named().map(|value| value.as_bytes()))
+    bearer.or_else(|| named().map(HeaderValue::as_bytes))
 }
 
 #[cfg(test)]

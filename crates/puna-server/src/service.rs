@@ -491,6 +491,20 @@ impl Answers {
     }
 }
 
+impl Drop for Answers {
+    /// What a client that left had been sent is counted too.
+    fn drop(&mut self) {
+        for (choice, ticket) in self.choices.iter().zip(&self.tickets.open) {
+            if ticket.is_some() {
+                let usage = Usage { n_generated: choice.n_tokens, ..Usage::default() };
+                self.model.metrics.count(&usage);
+                self.entry.add_usage(&usage);
+                self.entry.set("left", true);
+            }
+        }
+    }
+}
+
 impl Choice {
     fn failed(&self, failure: DrawFailure) -> ApiError {
         let of_grammar = self

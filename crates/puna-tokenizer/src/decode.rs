@@ -91,7 +91,6 @@ impl<T: Deref<Target = Tokenizer>> StreamDecoder<T> {
         }
         out
     }
-
 }
 
 impl Start {

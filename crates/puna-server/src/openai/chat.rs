@@ -17,7 +17,7 @@ use crate::error::ApiError;
 use crate::extract::{JsonBody, blocking};
 use crate::log::Entry;
 use crate::model::Model;
-use crate::service::{Answers, Ask, MAX_LOGPROBS, Part};
+use crate::service::{Answers, Ask, End, MAX_LOGPROBS, Part};
 use crate::streamed::{EVENTS, Step, event, streamed};
 
 /// Fields of a chat alone.
@@ -243,7 +243,7 @@ impl Shape {
     /// A whole answer.
     fn choice(&self, part: &Part) -> Value {
         let mut message = json!({ "role": "assistant", "content": part.text, "refusal": null });
-        let mut finish = part.end.map(|end| end.openai());
+        let mut finish = part.end.map(End::openai);
         if let Some(calls) = self.calls(part.index, &part.text) {
             message["content"] = Value::Null;
             message["tool_calls"] = calls;
@@ -280,7 +280,7 @@ fn stream(shape: Shape, answers: Answers) -> Response {
     let mut held = vec![String::new(); if shape.call_ids.is_empty() { 0 } else { shape.n }];
     streamed(EVENTS, opening, answers, move |step, out| match step {
         Step::Part(mut part) => {
-            let mut finish = part.end.map(|end| end.openai());
+            let mut finish = part.end.map(End::openai);
             if let Some(held) = held.get_mut(part.index) {
                 held.push_str(&part.text);
                 part.text.clear();

@@ -15,7 +15,7 @@ use crate::error::ApiError;
 use crate::extract::{JsonBody, blocking};
 use crate::log::Entry;
 use crate::model::Model;
-use crate::service::{Answers, Ask, MAX_LOGPROBS, Part};
+use crate::service::{Answers, Ask, End, MAX_LOGPROBS, Part};
 use crate::streamed::{EVENTS, Step, event, streamed};
 
 /// OpenAI's default of `max_tokens`.
@@ -173,7 +173,7 @@ impl Shape {
             true => logprobs::completion(&self.model.tokenizer, &part.tokens, offset),
             false => Value::Null,
         };
-        let finish = part.end.map(|end| end.openai());
+        let finish = part.end.map(End::openai);
         json!({ "index": index, "text": text, "logprobs": logprobs, "finish_reason": finish })
     }
 }
