@@ -9,9 +9,14 @@ use axum::routing::get;
 use crate::app::App;
 use crate::error::ApiError;
 
-/// Path, type and bytes of each file.
-const FILES: &[(&str, &str, &[u8])] =
-    &[("index.html", "text/html; charset=utf-8", include_bytes!("../ui/index.html"))];
+/// Path, type and bytes of each file, as `ui` has built them.
+const FILES: &[(&str, &str, &[u8])] = &[
+    ("index.html", "text/html; charset=utf-8", include_bytes!("../../../ui/dist/index.html")),
+    ("app.js", "text/javascript; charset=utf-8", include_bytes!("../../../ui/dist/app.js")),
+    ("app.css", "text/css; charset=utf-8", include_bytes!("../../../ui/dist/app.css")),
+    ("icon.svg", "image/svg+xml", include_bytes!("../../../ui/dist/icon.svg")),
+    ("licences.txt", "text/plain; charset=utf-8", include_bytes!("../../../ui/dist/licences.txt")),
+];
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
@@ -30,10 +35,7 @@ fn file(name: &str) -> Response {
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (
             header::CONTENT_SECURITY_POLICY,
-            HeaderValue::from_static(
-                "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; \
-                 frame-ancestors 'none'",
-            ),
+            HeaderValue::from_static("default-src 'self'; frame-ancestors 'none'"),
         ),
     ];
     (headers, *bytes).into_response()
