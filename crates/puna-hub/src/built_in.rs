@@ -114,6 +114,17 @@ mod tests {
     }
 
     #[test]
+    fn the_trained_model_is_there_whole_and_the_default() {
+        assert_eq!(default_model(), "stories7m");
+        let opened = crate::open("stories7m", &crate::OpenOptions::default()).unwrap();
+        let config = opened.checkpoint.source.config();
+        assert_eq!((config.dim, config.n_layers, config.vocab_size), (288, 6, 4096));
+        for id in puna_core::WeightId::all(config) {
+            assert!(!opened.checkpoint.source.copies(id), "{id} is read in place");
+        }
+    }
+
+    #[test]
     fn every_model_that_is_there_opens_with_its_licence() {
         let options = crate::OpenOptions::default();
         for model in const { &BUILT_IN }.iter().filter(|model| !model.weights.is_empty()) {
