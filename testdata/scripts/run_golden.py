@@ -1,7 +1,7 @@
 """Completes testdata/train/run.safetensors: a debug run of pre-training by PyTorch in f32, on the CPU.
 
 The file comes with the run's new weights by Puna's names and its `sequences` [64, 33], four a step, written by
-`PUNA_UPDATE=1 cargo test -p puna-recipes --test pretrain pytorch`. This adds `losses` and `norms` [16] of AdamW (0.9,
+`cargo test -p puna-recipes --test pretrain write_debug_inputs -- --ignored`. This adds `losses` and `norms` [16] of AdamW (0.9,
 0.95, 1e-5) with decay of 0.1 on matrices, clipping at 1, four steps of linear warm-up to 0.01 and a cosine to a tenth.
 Run: python testdata/scripts/run_golden.py
 """

@@ -252,21 +252,26 @@ fn the_plan_tells_what_will_be() {
     assert!(speed.tokens_per_sec > 0.0 && pretrain.plan().costs(&speed).len() == 3);
 }
 
-/// A debug run whose numbers PyTorch computed too, from the same new weights and sequences (`run_golden.py`).
-#[test]
-fn a_debug_run_has_the_losses_of_pytorch() {
-    let golden = puna_testkit::workspace_root().join("testdata/train/run.safetensors");
-    let desk = Desk::new();
-    let text = "data = \"corpus\"\ntokens = 2048\nbatch_tokens = 128\nseq_len = 32\nseed = 3\nprecision = \"f32\"\n\
-                [model]\ndim = 24\nhidden_dim = 64\nn_layers = 2\nn_heads = 4\nn_kv_heads = 2\n\
-                [optimizer]\nlr = 0.01\nwarmup_steps = 4\n[eval]\nevery = 0\n";
+/// A run of milliseconds, whose numbers PyTorch computed too (`run_golden.py`).
+const DEBUG: &str = "data = \"corpus\"\ntokens = 2048\nbatch_tokens = 128\nseq_len = 32\nseed = 3\nprecision = \"f32\"\n\
+                     [model]\ndim = 24\nhidden_dim = 64\nn_layers = 2\nn_heads = 4\nn_kv_heads = 2\n\
+                     [optimizer]\nlr = 0.01\nwarmup_steps = 4\n[eval]\nevery = 0\n";
+
+/// A tensor's name, type, shape and bytes.
+type Tensor = (String, Dtype, Vec<usize>, Vec<u8>);
+
+fn golden_path() -> PathBuf {
+    puna_testkit::workspace_root().join("testdata/train/run.safetensors")
+}
+
+/// The debug run's sequences and new weights.
+fn debug_inputs(desk: &Desk) -> Vec<Tensor> {
     let corpus = Corpus::open(&desk.path("corpus")).unwrap();
-    let config = PretrainConfig::parse("run.toml", text).unwrap();
-    let shape = config.settle("run.toml", text, 512).unwrap().model;
-    let layout = Layout::new(&shape);
+    let config = PretrainConfig::parse("run.toml", DEBUG).unwrap();
+    let layout = Layout::new(&config.settle("run.toml", DEBUG, 512).unwrap().model);
     let weights = layout.init(3);
     let training = corpus.training(32, 3);
-    let ids: Vec<u8> = (0..64)
+    let ids = (0..64)
         .flat_map(|i| training.sequence(i).unwrap().tokens)
         .flat_map(|id| u16::try_from(id).unwrap().to_le_bytes())
         .collect();
@@ -275,19 +280,28 @@ fn a_debug_run_has_the_losses_of_pytorch() {
         let bytes = weights[span.clone()].iter().flat_map(|w| w.to_le_bytes()).collect();
         tensors.push((id.to_string(), Dtype::F32, vec![span.len()], bytes));
     }
-    if std::env::var_os("PUNA_UPDATE").is_some() {
-        let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
-            (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
-        });
-        fs::write(&golden, safetensors::serialize(views, None).unwrap()).unwrap();
-        return;
-    }
-    let bytes = fs::read(&golden).unwrap();
+    tensors
+}
+
+#[test]
+#[ignore = "writes the golden file that run_golden.py completes"]
+fn write_debug_inputs() {
+    let tensors = debug_inputs(&Desk::new());
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+        (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+    });
+    fs::write(golden_path(), safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+#[test]
+fn a_debug_run_has_the_losses_of_pytorch() {
+    let desk = Desk::new();
+    let bytes = fs::read(golden_path()).unwrap();
     let golden = SafeTensors::deserialize(&bytes).unwrap();
-    for (name, _, _, bytes) in &tensors {
-        assert!(golden.tensor(name).unwrap().data() == bytes, "{name} is as it was");
+    for (name, _, _, bytes) in debug_inputs(&desk) {
+        assert!(golden.tensor(&name).unwrap().data() == bytes, "{name} is as it was");
     }
-    desk.train("run", text, 2, u64::MAX).unwrap();
+    desk.train("run", DEBUG, 2, u64::MAX).unwrap();
     let log = Log::read(&desk.path("run")).unwrap();
     let floats = |name: &str| {
         let data = golden.tensor(name).unwrap().data();

@@ -202,7 +202,8 @@ fn a_run_is_drawn_as_a_page() {
     let page = fs::read_to_string(&elsewhere).unwrap();
     assert!(page.contains("step 299 of 300") && page.contains("The end of the log is cut off"));
 
-    run(&["report", &desk.text("corpus")]).expect(1, &["a folder with config.toml, found none"]);
+    run(&["report", &desk.text(".")]).expect(1, &["a folder with config.toml, found none"]);
+    run(&["report", &desk.text("corpus")]).expect(1, &["a folder with log.jsonl, found none"]);
     run(&["report", &folder, "--out", &desk.text("none/page.html")]).expect(1, &["page.html"]);
 }
 
