@@ -66,7 +66,7 @@ struct ListenArgs {
     /// The certificate's key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Let pages of ORIGIN ask, such as https://example.org; * for all; may be repeated
+    /// Let pages of ORIGIN (scheme://host:port) ask; * for all; may be repeated
     #[arg(long, value_name = "ORIGIN")]
     cors: Vec<String>,
 }
