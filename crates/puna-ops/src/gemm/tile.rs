@@ -80,7 +80,7 @@ const fn tile_cols<S: Simd>() -> usize {
 /// The first columns of a matrix, as [`pack_cols`] wrote them.
 #[derive(Clone, Copy)]
 pub(crate) struct Packed<'a> {
-    /// Tile by tile, in each [`units`] times as many lanes as it has columns.
+    /// Tile by tile, in each as many lanes for a column as hold `n_terms`.
     pub tiles: &'a [f32],
     pub n_terms: usize,
     pub n_cols: usize,
