@@ -1,9 +1,10 @@
 //! The network as training sees it: weights in one piece, a pass of whole sequences forward and back, the learning rate,
-//! and what it all costs. Nothing here reads a file or generates text.
+//! what it all costs, and the formulas of alignment ([`rl`]). Nothing here reads a file or generates text.
 
 mod cost;
 mod optimizer;
 mod pass;
+pub mod rl;
 mod schedule;
 mod weights;
 
