@@ -1,12 +1,14 @@
-//! Dialogues as prompts: the Llama 2 chat form, and templates that come with a model.
+//! Dialogues as prompts and for training: the Llama 2 chat form, and templates that come with a model.
 //!
 //! Text from a user must not be able to leave its place. So no message may contain a special tag or the text of a
 //! control piece; such a dialogue is refused, as Meta's own code does for the tags.
 
 mod jinja;
+mod training;
 
 use crate::{Tokenizer, TokenizerError};
 pub use jinja::JinjaTemplate;
+pub use training::{TrainingDialogue, render_training};
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,7 +61,8 @@ pub enum ChatError {
         /// The tag or control piece found.
         tag: String,
     },
-    /// The roles are not: perhaps one system message, then user and assistant in turn, ending with the user.
+    /// The roles are not: perhaps one system message, then user and assistant in turn, ending with the user (for
+    /// training with the assistant).
     #[error("message {index}: expected role {expected}, found {found}")]
     Roles {
         /// Position in the dialogue.
@@ -156,19 +159,12 @@ fn refuse_tags(
 /// `<s>[INST] user [/INST] assistant </s><s>[INST] user [/INST]`, each pair of turns a text of its own with BOS and
 /// EOS; the system message goes into the first user turn between its tags.
 fn render_llama2(tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>, ChatError> {
-    let bos = tokenizer.bos_id().ok_or(ChatError::NoSpecialPiece("BOS"))?;
-    let eos = tokenizer.eos_id().ok_or(ChatError::NoSpecialPiece("EOS"))?;
-    let (system, turns) = match messages {
-        [Message { role: Role::System, content }, turns @ ..] => (Some(content), turns),
-        turns => (None, turns),
-    };
-    check_turns(turns, messages.len() - turns.len())?;
+    let (bos, eos) = special_ids(tokenizer)?;
+    let (system, turns) = without_system(messages);
+    check_roles(messages, Role::User)?;
     let mut ids = Vec::new();
     for (i, pair) in turns.chunks(2).enumerate() {
-        let system =
-            system.filter(|_| i == 0).map_or(String::new(), |s| format!("{B_SYS}{s}{E_SYS}"));
-        let user = format!("{system}{}", pair[0].content);
-        let mut text = format!("{B_INST} {} {E_INST}", strip(&user));
+        let mut text = llama2_prompt(system.filter(|_| i == 0), &pair[0].content);
         if let Some(answer) = pair.get(1) {
             text += &format!(" {} ", strip(&answer.content));
         }
@@ -179,8 +175,35 @@ fn render_llama2(tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>
     Ok(ids)
 }
 
-/// User and assistant in turn, beginning and ending with the user; `offset` is the position of `turns` in the dialogue.
-fn check_turns(turns: &[Message], offset: usize) -> Result<(), ChatError> {
+/// BOS and EOS.
+fn special_ids(tokenizer: &Tokenizer) -> Result<(u32, u32), ChatError> {
+    let bos = tokenizer.bos_id().ok_or(ChatError::NoSpecialPiece("BOS"))?;
+    let eos = tokenizer.eos_id().ok_or(ChatError::NoSpecialPiece("EOS"))?;
+    Ok((bos, eos))
+}
+
+/// The text of the system message, if there is one, and the turns after it.
+fn without_system(messages: &[Message]) -> (Option<&str>, &[Message]) {
+    match messages {
+        [Message { role: Role::System, content }, turns @ ..] => (Some(content), turns),
+        turns => (None, turns),
+    }
+}
+
+/// What is before an answer: `[INST] user [/INST]`.
+fn llama2_prompt(system: Option<&str>, user: &str) -> String {
+    let system = system.map_or(String::new(), |s| format!("{B_SYS}{s}{E_SYS}"));
+    let user = format!("{system}{user}");
+    format!("{B_INST} {} {E_INST}", strip(&user))
+}
+
+/// Perhaps one system message, then user and assistant in turn, beginning with the user and ending with `last`.
+///
+/// # Errors
+/// [`ChatError::Roles`] names the first message that is another's.
+pub fn check_roles(messages: &[Message], last: Role) -> Result<(), ChatError> {
+    let (_, turns) = without_system(messages);
+    let offset = messages.len() - turns.len();
     for (i, message) in turns.iter().enumerate() {
         let expected = if i % 2 == 0 { Role::User } else { Role::Assistant };
         if message.role != expected {
@@ -188,12 +211,10 @@ fn check_turns(turns: &[Message], offset: usize) -> Result<(), ChatError> {
             return Err(ChatError::Roles { index: offset + i, expected, found });
         }
     }
-    if turns.len().is_multiple_of(2) {
-        return Err(ChatError::Roles {
-            index: offset + turns.len(),
-            expected: "user",
-            found: "the end",
-        });
+    if turns.last().is_none_or(|turn| turn.role != last) {
+        let expected = if turns.len().is_multiple_of(2) { Role::User } else { Role::Assistant };
+        let index = messages.len();
+        return Err(ChatError::Roles { index, expected: expected.as_str(), found: "the end" });
     }
     Ok(())
 }
