@@ -380,6 +380,32 @@ words = { list = "words.txt", action = "count", unit = "paragraph" }
     put("data_config", "cut", (top + source)[:200].encode())
 
 
+def records():
+    def turns(*texts):
+        return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+
+    def lines(*objects):
+        return "".join(json.dumps(each) + "\n" for each in objects).encode()
+
+    dialogue, answer = {"messages": turns("a", "b \u00e9")}, {"instruction": "a", "input": "", "output": "b"}
+    names = {"user": "human", "assistant": "gpt"}
+    shared = {"conversations": [{"from": names[t["role"]], "value": t["content"]} for t in turns("a", "b", "c", "d")]}
+    pair = {"prompt": turns("a", "b", "c"), "chosen": "d", "rejected": "e", "strength": 2, "safety": "both_safe"}
+    start = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
+    put("data_records", "sound-messages", lines(dialogue, dialogue | {"source": "s"}))
+    put("data_records", "sound-sharegpt", lines(shared))
+    put("data_records", "sound-alpaca", json.dumps([answer, answer]).encode())
+    put("data_records", "sound-pair", lines(pair))
+    put("data_records", "sound-transcripts", lines({"chosen": start + " d", "rejected": start + " e"}))
+    put("data_records", "roles", lines({"messages": turns("a", "b", "c")}))
+    put("data_records", "empty", lines({"messages": turns("a", " ")}))
+    put("data_records", "equal", lines(pair | {"chosen": "e "}))
+    put("data_records", "label", lines(pair | {"strength": 4}))
+    put("data_records", "prompts", lines({"chosen": start + " d", "rejected": start[7:] + " e"}))
+    put("data_records", "form", lines({"text": "a"}))
+    put("data_records", "cut", lines(dialogue)[:-5])
+
+
 gguf()
 imatrix()
 llama2c()
@@ -392,3 +418,4 @@ torch()
 configs()
 hub()
 data()
+records()

@@ -1,7 +1,9 @@
 //! What the fuzz targets of `puna-data` do with an input. The crate's own tests include this file to replay the seeds.
 #![allow(dead_code, reason = "each user takes one function or all")]
 
+use puna_data::chat::{OnProblem, RequiredLabels, parse_chat, parse_preferences};
 use puna_data::{Config, Manifest, ShardHeader, is_own_name};
+use puna_tokenizer::chat::{Role, check_roles};
 
 /// A shard of tokens. What its header says is what would be written.
 pub(crate) fn shard(data: &[u8]) -> bool {
@@ -33,4 +35,30 @@ pub(crate) fn config(data: &[u8]) -> bool {
             false
         }
     }
+}
+
+/// Dialogues, or else pairs of answers. What is read keeps the promises of its type; the first problem has its place.
+pub(crate) fn records(data: &[u8]) -> bool {
+    if let Ok((dialogues, _)) = parse_chat("chat", data, None, OnProblem::Skip) {
+        for record in &dialogues {
+            check_roles(&record.messages, Role::Assistant).unwrap();
+            let mut answers = record.messages.iter().filter(|m| m.role == Role::Assistant);
+            assert!(answers.all(|answer| !answer.content.trim().is_empty()));
+        }
+    }
+    let required = RequiredLabels::default();
+    if let Ok((pairs, _)) = parse_preferences("chat", data, None, required, OnProblem::Skip) {
+        for pair in &pairs {
+            check_roles(&pair.prompt, Role::User).unwrap();
+            assert_ne!(pair.chosen.trim(), pair.rejected.trim());
+            assert!(pair.strength.is_none_or(|strength| strength <= 3));
+        }
+    }
+    let dialogues = parse_chat("chat", data, None, OnProblem::Refuse).map(|read| read.0.len());
+    let pairs = parse_preferences("chat", data, None, required, OnProblem::Refuse);
+    let (dialogues, pairs) = (dialogues, pairs.map(|read| read.0.len()));
+    for error in [&dialogues, &pairs].into_iter().filter_map(|read| read.as_ref().err()) {
+        assert!(error.to_string().starts_with("chat:"), "{error}");
+    }
+    dialogues.is_ok_and(|n| n > 0) || pairs.is_ok_and(|n| n > 0)
 }

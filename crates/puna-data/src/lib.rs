@@ -1,4 +1,4 @@
-//! Training data: texts of several sources to token shards with a manifest, and sequences from them.
+//! Training data: texts of several sources to token shards with a manifest, and sequences from them; records of alignment.
 //!
 //! [`build`] reads what a [`Config`] names and writes a folder; [`Corpus`] opens one.
 //!
@@ -14,9 +14,12 @@
 //! The result is a function of the configuration, the texts and the tokenizer: not of the number of threads, nor of
 //! where files lie. Sequences for training are a function of the corpus, their length, a seed and their index
 //! ([`Training`]).
+//!
+//! [`chat`] reads what alignment learns from: dialogues, prompts, pairs of answers.
 #![forbid(unsafe_code)]
 
 mod build;
+pub mod chat;
 mod choice;
 pub mod config;
 mod corpus;

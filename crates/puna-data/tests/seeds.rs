@@ -23,4 +23,5 @@ fn seeds_keep_their_promises() {
     replay("data_shard", data::shard);
     replay("data_manifest", data::manifest);
     replay("data_config", data::config);
+    replay("data_records", data::records);
 }

@@ -1,7 +1,7 @@
 //! Documents out of files, one after the other.
 
 mod jsonl;
-mod parquet;
+pub(crate) mod parquet;
 mod text;
 
 use std::fs::File;
@@ -27,11 +27,22 @@ pub(crate) struct RawDocument {
     pub(crate) group: Option<String>,
 }
 
-/// Where a document begins, for messages.
-struct Place {
+/// Where a document or record begins, for messages.
+pub(crate) struct Place {
     file: Arc<str>,
     unit: &'static str,
     number: u64,
+}
+
+impl Place {
+    pub(crate) fn new(file: &Arc<str>, unit: &'static str, number: u64) -> Self {
+        Self { file: Arc::clone(file), unit, number }
+    }
+
+    /// Counted from 1.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
 }
 
 impl std::fmt::Display for Place {
@@ -83,8 +94,7 @@ impl Documents {
             text: field(&source.text_field).unwrap_or_else(|| "text".to_owned()),
             group: field(&source.group_field),
         };
-        let lines =
-            || Ok(Lines { input: unpacked(path, progress)?, file: name.clone(), number: 0 });
+        let lines = || Ok(Lines::new(unpacked(path, progress)?, name.clone()));
         Ok(match source.format {
             Format::Text => {
                 let marker = field(&source.marker).unwrap_or_default();
@@ -207,7 +217,7 @@ impl Read for Counted {
 }
 
 /// The lines of a file, which are bytes of any kind.
-struct Lines {
+pub(crate) struct Lines {
     input: Box<dyn BufRead + Send>,
     file: Arc<str>,
     /// The line that was read last, counted from 1.
@@ -215,8 +225,12 @@ struct Lines {
 }
 
 impl Lines {
+    pub(crate) fn new(input: Box<dyn BufRead + Send>, file: Arc<str>) -> Self {
+        Self { input, file, number: 0 }
+    }
+
     /// Appends the next line, its end included, to `to`; `false` at the end of the file.
-    fn next_to(&mut self, to: &mut Vec<u8>) -> Result<bool, DataError> {
+    pub(crate) fn next_to(&mut self, to: &mut Vec<u8>) -> Result<bool, DataError> {
         let room = (MAX_DOCUMENT_BYTES + 1).saturating_sub(to.len()) as u64;
         let n = (&mut self.input)
             .take(room)
@@ -230,7 +244,12 @@ impl Lines {
         Ok(n > 0)
     }
 
+    /// Where the line is that was read last.
+    pub(crate) fn last(&self) -> Place {
+        self.place(self.number)
+    }
+
     fn place(&self, line: u64) -> Place {
-        Place { file: Arc::clone(&self.file), unit: "line", number: line }
+        Place::new(&self.file, "line", line)
     }
 }

@@ -101,7 +101,10 @@ impl ParquetReader {
 }
 
 /// Work of the crate `parquet`, which panics on some damaged pages. What it was doing is given up with the file.
-fn guarded<T>(name: &str, work: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
+pub(crate) fn guarded<T>(
+    name: &str,
+    work: impl FnOnce() -> Result<T, DataError>,
+) -> Result<T, DataError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err(DataError::input(name, "sound Parquet data", "pages that cannot be read"))
     })
@@ -159,7 +162,11 @@ fn is_strings(column: &ColumnDescriptor, name: &str) -> bool {
 }
 
 /// Whether the pages of a column lie in the file: the parser takes it for granted.
-fn check_place(name: &str, chunk: &ColumnChunkMetaData, n_bytes: u64) -> Result<(), DataError> {
+pub(crate) fn check_place(
+    name: &str,
+    chunk: &ColumnChunkMetaData,
+    n_bytes: u64,
+) -> Result<(), DataError> {
     let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
     let end = start.checked_add(chunk.compressed_size());
     let is_inside = start >= 0
@@ -173,6 +180,6 @@ fn check_place(name: &str, chunk: &ColumnChunkMetaData, n_bytes: u64) -> Result<
 }
 
 /// The parser's message, in one line.
-fn told(error: &ParquetError) -> String {
+pub(crate) fn told(error: &ParquetError) -> String {
     error.to_string().replace('\n', " ")
 }
