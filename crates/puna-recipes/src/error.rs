@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use puna_data::DataError;
 use puna_formats::FormatError;
+use puna_hub::HubError;
+use puna_tokenizer::chat::ChatError;
 use thiserror::Error;
 
 /// Why a run cannot begin, or cannot go on.
@@ -37,6 +39,12 @@ pub enum RecipeError {
     /// A configuration that means nothing, or training data that cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A model cannot be opened.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// A conversation cannot be made tokens.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
     /// A checkpoint cannot be written or read.
     #[error(transparent)]
     Format(#[from] FormatError),

@@ -3,14 +3,21 @@
 //! A recipe has its configuration with the paper's values as defaults, a plan that derives every number before anything
 //! runs, and its loop in the open.
 
+mod dpo;
 mod error;
 mod numbers;
 mod pretrain;
+mod recipe;
+mod reward;
 mod run;
+mod sft;
+mod tune;
 
+pub use dpo::Dpo;
 pub use error::RecipeError;
 pub use numbers::TimeSpan;
-pub use pretrain::{
-    Ending, Guard, MachineSpeed, OnFault, Plan, Preset, Pretrain, PretrainConfig, Report,
-};
-pub use run::{Log, RunFolder, StepRecord, report_page};
+pub use pretrain::{Guard, MachineSpeed, OnFault, Plan, Preset, Pretrain, PretrainConfig};
+pub use recipe::Recipe;
+pub use reward::{Reward, Score, Scorer};
+pub use run::{Ending, Log, Report, RunFolder, Start, StepRecord, report_page};
+pub use sft::Sft;

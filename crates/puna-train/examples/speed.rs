@@ -56,7 +56,7 @@ fn main() {
     };
     let layout = Layout::new(&config);
     let mut weights = layout.init(1);
-    let (mut optimizer, numbers) = (Optimizer::new(&layout), OptimizerConfig::default());
+    let (mut optimizer, numbers) = (Optimizer::new(layout.len()), OptimizerConfig::default());
     let mut grads = Grads::new(&layout);
     let mut pass = Pass::new(&layout, n_seqs, seq_len, false, precision);
     let n = n_seqs * seq_len;
@@ -73,7 +73,7 @@ fn main() {
         losses.push(found.iter().sum::<f32>() / n as f32);
         let grads = grads.complete(&cpu);
         let norm = grad_norm(&cpu, grads);
-        optimizer.update(&cpu, &layout, &numbers, 1e-4, &mut weights, grads, norm);
+        optimizer.update(&cpu, layout.parts(), &numbers, 1e-4, &mut weights, grads, norm);
         all_secs.push(start.elapsed().as_secs_f64());
     }
     // The first steps meet memory that was never touched.

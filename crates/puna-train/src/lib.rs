@@ -2,13 +2,16 @@
 //! what it all costs, and the formulas of alignment ([`rl`]). Nothing here reads a file or generates text.
 
 mod cost;
+mod lora;
 mod optimizer;
 mod pass;
 pub mod rl;
 mod schedule;
+mod score;
 mod weights;
 
 pub use cost::{MemoryNeeds, flops_per_token};
+pub use lora::{Lora, LoraShape, LoraTarget};
 pub use optimizer::{Optimizer, OptimizerConfig, grad_norm};
 pub use pass::{Grads, MicroBatch, Pass};
 pub use schedule::Schedule;

@@ -1,9 +1,9 @@
 //! AdamW with the state it keeps, weight decay on matrices alone, and clipping.
 
+use std::ops::Range;
+
 use puna_kernels::Cpu;
 use puna_ops::{AdamW, sum_of_squares};
-
-use crate::weights::Layout;
 
 /// Numbers that stay the same for all of training. [`Default`] is the paper's (arXiv 2307.09288, section 2.2).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,16 +40,17 @@ pub struct Optimizer {
 impl Optimizer {
     /// Nothing remembered yet.
     #[must_use]
-    pub fn new(layout: &Layout) -> Self {
-        Self { means: vec![0.0; layout.len()], squares: vec![0.0; layout.len()], n_updates: 0 }
+    pub fn new(n_weights: usize) -> Self {
+        Self { means: vec![0.0; n_weights], squares: vec![0.0; n_weights], n_updates: 0 }
     }
 
-    /// Updates the weights by the gradients of a complete batch, whose length `norm` [`grad_norm`] has measured.
+    /// Updates the weights by the gradients of a complete batch, whose length `norm` [`grad_norm`] has measured. `parts`
+    /// are ranges of them, and whether weights there decay.
     #[expect(clippy::too_many_arguments, reason = "what is updated, by what, and how")]
     pub fn update(
         &mut self,
         cpu: &Cpu,
-        layout: &Layout,
+        parts: impl Iterator<Item = (Range<usize>, bool)>,
         config: &OptimizerConfig,
         lr: f64,
         weights: &mut [f32],
@@ -66,10 +67,8 @@ impl Optimizer {
             grad_scale: if norm > config.clip { (config.clip / norm) as f32 } else { 1.0 },
             step: self.n_updates,
         };
-        for (id, span) in layout.spans() {
-            let is_matrix = id.shape(layout.config()).len() == 2;
-            let weight_decay = if is_matrix { config.weight_decay } else { 0.0 };
-            let span = span.clone();
+        for (span, decays) in parts {
+            let weight_decay = if decays { config.weight_decay } else { 0.0 };
             AdamW { weight_decay, ..adamw }.update(
                 cpu,
                 &mut weights[span.clone()],

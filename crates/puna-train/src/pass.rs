@@ -13,6 +13,7 @@ use puna_ops::{
     rows_to_groups, rows_to_heads, swiglu, swiglu_backward,
 };
 
+use crate::score;
 use crate::weights::{LayerSpans, Layout};
 
 /// Tokens whose logits are in memory at once: whole blocks of terms, so that it does not change the sums.
@@ -205,7 +206,45 @@ impl Pass {
         grads: &mut Grads,
     ) -> &[f32] {
         self.forward(cpu, weights, batch);
-        self.head(cpu, weights, batch, Some(grads));
+        self.add_grads(cpu, weights, batch, None, grads);
+        &self.losses
+    }
+
+    /// Scores of tokens by the layout's scoring row, `[B, T]`: from the pass that [`Pass::losses`] made, if `batch` is
+    /// `None`, else from one of its own, which needs no targets.
+    ///
+    /// # Panics
+    /// When the micro-batch is not of this pass' size, a token is not in the vocabulary, or the layout has no such row.
+    pub fn scores(
+        &mut self,
+        cpu: &Cpu,
+        weights: &[f32],
+        batch: Option<MicroBatch<'_>>,
+    ) -> Vec<f32> {
+        if let Some(batch) = batch {
+            self.forward(cpu, weights, batch);
+        }
+        let row = self.layout.score().expect("a layout with a scoring row");
+        let norm = &weights[self.layout.span(WeightId::Norm)];
+        rmsnorm(cpu, &self.x, norm, self.layout.config().norm_eps, &mut self.between.normed);
+        score::forward(&self.between.normed, &weights[row])
+    }
+
+    /// Adds gradients of `Σ scales·losses + Σ d_scores·scores` to `grads`, for the very batch whose [`Pass::losses`] or
+    /// [`Pass::scores`] were asked for last. A scale may be of any sign, so any loss that is a function of the
+    /// tokens' log-probabilities has its gradient here: its derivative by a loss is that token's scale.
+    ///
+    /// # Panics
+    /// When sizes are not this pass', or there are `d_scores` and the layout has no scoring row.
+    pub fn add_grads(
+        &mut self,
+        cpu: &Cpu,
+        weights: &[f32],
+        batch: MicroBatch<'_>,
+        d_scores: Option<&[f32]>,
+        grads: &mut Grads,
+    ) {
+        self.head(cpu, weights, batch, Some(Back { grads, d_scores }));
         for idx in (0..self.layout.config().n_layers).rev() {
             let w = Layer {
                 spans: self.layout.layer(idx),
@@ -221,7 +260,6 @@ impl Pass {
         }
         let table = self.layout.span(WeightId::TokEmbeddings);
         embedding_backward(cpu, batch.tokens, &self.dx, &mut grads.weights[table]);
-        &self.losses
     }
 
     fn is_recomputing(&self) -> bool {
@@ -361,7 +399,7 @@ impl Pass {
         cpu: &Cpu,
         weights: &[f32],
         batch: MicroBatch<'_>,
-        mut grads: Option<&mut Grads>,
+        mut back: Option<Back<'_>>,
     ) {
         let c = self.layout.config();
         let (n, d, v) = (self.shape.n_rows(), c.dim, c.vocab_size);
@@ -377,10 +415,18 @@ impl Pass {
             let (x, logits) =
                 (&normed[rows.start * d..rows.end * d], &mut logits[..rows.len() * v]);
             let x = Mat::new(x, rows.len(), d);
-            products.gemm(cpu, x, w.t(), logits, Out::Set);
             let (targets, scales) = (&batch.targets[rows.clone()], &batch.scales[rows.clone()]);
+            // Nothing to learn here: a prompt, a filler, or all of a reward model's tokens.
+            if scales.iter().all(|&scale| scale == 0.0) {
+                self.losses[rows.clone()].fill(0.0);
+                if back.is_some() {
+                    d_normed[rows.start * d..rows.end * d].fill(0.0);
+                }
+                continue;
+            }
+            products.gemm(cpu, x, w.t(), logits, Out::Set);
             cross_entropy(cpu, logits, targets, scales, &mut self.losses[rows.clone()]);
-            if let Some(grads) = grads.as_deref_mut() {
+            if let Some(Back { grads, .. }) = &mut back {
                 let d_logits = Mat::new(logits, rows.len(), v);
                 let dx = &mut d_normed[rows.start * d..rows.end * d];
                 products.gemm(cpu, d_logits, w, dx, Out::Set);
@@ -391,7 +437,12 @@ impl Pass {
                 products.gemm(cpu, d_logits.t(), x, dw, Out::Add);
             }
         }
-        if let Some(grads) = grads {
+        if let Some(Back { grads, d_scores }) = back {
+            if let Some(d_scores) = d_scores {
+                let row = self.layout.score().expect("a layout with a scoring row");
+                let dw = &mut grads.weights[row.clone()];
+                score::backward_acc(normed, &weights[row], d_scores, d_normed, dw);
+            }
             debug_assert_eq!(self.dx.len(), n * d);
             self.dx.fill(0.0);
             let (x, dw) = (&self.x, &mut grads.weights[norm.clone()]);
@@ -399,6 +450,12 @@ impl Pass {
             rmsnorm_backward(cpu, x, w, c.norm_eps, d_normed, dx, dw, norm_scales);
         }
     }
+}
+
+/// Where gradients go, and those of scores, `[B, T]`, if tokens are scored.
+struct Back<'a> {
+    grads: &'a mut Grads,
+    d_scores: Option<&'a [f32]>,
 }
 
 /// A block's weights.

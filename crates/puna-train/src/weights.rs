@@ -13,6 +13,7 @@ pub const INIT_STD: f64 = 0.02;
 pub struct Layout {
     config: ModelConfig,
     spans: Vec<(WeightId, Range<usize>)>,
+    has_score: bool,
 }
 
 impl Layout {
@@ -27,7 +28,14 @@ impl Layout {
                 (id, start..end)
             })
             .collect();
-        Self { config: config.clone(), spans }
+        Self { config: config.clone(), spans, has_score: false }
+    }
+
+    /// The same with a row of `D` weights behind all tensors, whose product with what the output matrix sees is one
+    /// number a token: the head of a reward model, or of a value function.
+    #[must_use]
+    pub fn with_score(config: &ModelConfig) -> Self {
+        Self { has_score: true, ..Self::new(config) }
     }
 
     /// The network's shape.
@@ -36,7 +44,27 @@ impl Layout {
         &self.config
     }
 
-    /// Every tensor and its place, in order.
+    /// The place of the row that scores tokens, if the layout has one.
+    #[must_use]
+    pub fn score(&self) -> Option<Range<usize>> {
+        let end = self.n_network();
+        self.has_score.then(|| end..end + self.config.dim)
+    }
+
+    /// Number of weights before the scoring row: all tensors of the network.
+    #[must_use]
+    pub fn n_network(&self) -> usize {
+        self.spans.last().map_or(0, |(_, span)| span.end)
+    }
+
+    /// What is updated as a whole, and whether it is a matrix, which decays.
+    pub fn parts(&self) -> impl Iterator<Item = (Range<usize>, bool)> + '_ {
+        let tensors =
+            self.spans.iter().map(|(id, span)| (span.clone(), id.shape(&self.config).len() == 2));
+        tensors.chain(self.score().map(|span| (span, true)))
+    }
+
+    /// Every tensor of the network and its place, in order.
     #[must_use]
     pub fn spans(&self) -> &[(WeightId, Range<usize>)] {
         &self.spans
@@ -45,7 +73,7 @@ impl Layout {
     /// Number of weights.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.spans.last().map_or(0, |(_, span)| span.end)
+        self.score().map_or_else(|| self.n_network(), |span| span.end)
     }
 
     /// Whether there are none, which no valid configuration gives.
@@ -79,10 +107,13 @@ impl Layout {
 
     /// New weights: norms are ones; matrices are normal with deviation [`INIT_STD`], divided by `√(2L)` where a product
     /// is added to the residual stream (`wo`, `w_down`), so that it keeps its size whatever the depth (GPT-2). Each
-    /// tensor has a stream of random numbers of its own.
+    /// tensor has a stream of random numbers of its own. A scoring row is zeros: see [`Layout::init_score`].
     #[must_use]
     pub fn init(&self, seed: u64) -> Vec<f32> {
         let mut weights = vec![1.0; self.len()];
+        if let Some(score) = self.score() {
+            weights[score].fill(0.0);
+        }
         for (stream, (id, span)) in self.spans.iter().enumerate() {
             if id.shape(&self.config).len() == 1 {
                 continue;
@@ -99,6 +130,15 @@ impl Layout {
             }
         }
         weights
+    }
+
+    /// A new scoring row for a reward model: normal with variance `1/(D + 1)`, so that scores of normed tokens have about
+    /// variance 1 (arXiv 2009.01325, appendix B.1; the paper does not say).
+    #[must_use]
+    pub fn init_score(&self, seed: u64) -> Vec<f32> {
+        let std = 1.0 / (self.config.dim as f64 + 1.0).sqrt();
+        let mut rng = Rng::new(seed, self.spans.len() as u64);
+        (0..self.config.dim).map(|_| (std * rng.next_normal()) as f32).collect()
     }
 }
 

@@ -82,7 +82,7 @@ fn check(name: &str) {
         }
         let cpu = Cpu::with_isa(isa, 2).unwrap();
         let mut weights = golden.all(&layout, "");
-        let (mut optimizer, numbers) = (Optimizer::new(&layout), OptimizerConfig::default());
+        let (mut optimizer, numbers) = (Optimizer::new(layout.len()), OptimizerConfig::default());
         let mut pass = Pass::new(&layout, 2, 9, false, precision);
         let mut grads = Grads::new(&layout);
         let (mut losses, mut norms) = (Vec::new(), Vec::new());
@@ -104,7 +104,7 @@ fn check(name: &str) {
             }
             let norm = grad_norm(&cpu, grads);
             norms.push(norm as f32);
-            optimizer.update(&cpu, &layout, &numbers, 0.01, &mut weights, grads, norm);
+            optimizer.update(&cpu, layout.parts(), &numbers, 0.01, &mut weights, grads, norm);
         }
         let mut errors =
             vec![assert_within_peak("losses", &losses, &golden.floats("losses"), bound)];

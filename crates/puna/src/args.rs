@@ -9,7 +9,7 @@ use puna_engine::{EngineConfig, MAX_DRAFT};
 
 use crate::commands::{
     bench, chat, completions, convert, data, generate, imatrix, inspect, list, perplexity,
-    pretrain, pull, quantize, report, rm, serve, synth, tokenize, tokenizer,
+    pretrain, pull, quantize, report, rm, serve, sft, synth, tokenize, tokenizer,
 };
 
 /// Run Llama 2 from any published form of its weights
@@ -39,6 +39,7 @@ pub(crate) enum Command {
     Rm(rm::RmArgs),
     Data(data::DataArgs),
     Pretrain(pretrain::PretrainArgs),
+    Sft(sft::SftArgs),
     Report(report::ReportArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
@@ -49,7 +50,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Text", &["generate", "chat", "serve"]),
     ("Models", &["inspect", "tokenize", "convert", "quantize", "synth"]),
     ("Quality", &["imatrix", "perplexity"]),
-    ("Training", &["tokenizer", "data", "pretrain", "report"]),
+    ("Training", &["tokenizer", "data", "pretrain", "sft", "report"]),
     ("Store", &["pull", "list", "rm"]),
     ("Machine and shell", &["bench", "completions"]),
 ];

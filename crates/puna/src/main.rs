@@ -28,7 +28,7 @@ use clap::FromArgMatches;
 use crate::args::{Cli, Command};
 use crate::commands::{
     bench, chat, completions, convert, data, generate, imatrix, inspect, list, perplexity,
-    pretrain, pull, quantize, report, rm, serve, synth, tokenize, tokenizer,
+    pretrain, pull, quantize, report, rm, serve, sft, synth, tokenize, tokenizer,
 };
 
 fn main() -> ExitCode {
@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         Command::Rm(args) => rm::run(args),
         Command::Data(args) => data::run(args),
         Command::Pretrain(args) => pretrain::run(args),
+        Command::Sft(args) => sft::run(args),
         Command::Report(args) => report::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => completions::run(args),

@@ -8,6 +8,9 @@ use crate::json::{Fields, brief};
 /// Bytes of any of a folder's small JSON files but the tokenizer's.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 22;
 
+/// The architecture of a network that scores texts.
+pub(super) const SCORER: &str = "LlamaForSequenceClassification";
+
 /// Reads a configuration from the bytes of `config.json`. `file` is its name for messages.
 ///
 /// # Errors
@@ -17,8 +20,26 @@ pub fn parse_config(file: &str, bytes: &[u8]) -> Result<ModelConfig, FormatError
     config(&Fields::parse(file, bytes)?)
 }
 
+/// The same for a network that scores texts, as [`classifier_config_json`](super::classifier_config_json) writes it. It has
+/// no output matrix, which the configuration says as if it were tied.
+///
+/// # Errors
+/// As [`parse_config`]; or it has another number of labels than one.
+pub fn parse_classifier_config(file: &str, bytes: &[u8]) -> Result<ModelConfig, FormatError> {
+    let fields = Fields::parse(file, bytes)?;
+    let labels = fields.object("id2label")?.map_or(2, |labels| labels.iter().count());
+    if labels != 1 {
+        return Err(fields.unsupported("id2label", "one label", labels));
+    }
+    Ok(ModelConfig { tied_output: true, ..config_of(&fields, SCORER)? })
+}
+
 pub(super) fn config(fields: &Fields<'_>) -> Result<ModelConfig, FormatError> {
-    check_kind(fields)?;
+    config_of(fields, "LlamaForCausalLM")
+}
+
+fn config_of(fields: &Fields<'_>, architecture: &str) -> Result<ModelConfig, FormatError> {
+    check_kind(fields, architecture)?;
     let count = |field, default| Ok::<_, FormatError>(fields.count(field)?.unwrap_or(default));
     let dim = count("hidden_size", 4096)?;
     let n_heads = count("num_attention_heads", 32)?;
@@ -39,7 +60,7 @@ pub(super) fn config(fields: &Fields<'_>) -> Result<ModelConfig, FormatError> {
 }
 
 /// Refuses what would load and then compute something else.
-fn check_kind(fields: &Fields<'_>) -> Result<(), FormatError> {
+fn check_kind(fields: &Fields<'_>, architecture: &str) -> Result<(), FormatError> {
     let strings: [(&str, &[&str], bool); 2] =
         [("model_type", &["llama"], true), ("hidden_act", &["silu", "swish"], false)];
     for (field, supported, required) in strings {
@@ -51,10 +72,10 @@ fn check_kind(fields: &Fields<'_>) -> Result<(), FormatError> {
         }
     }
     if let Some(architectures) = fields.get("architectures") {
-        let known = |list: &Vec<_>| list.iter().any(|name| name == "LlamaForCausalLM");
+        let known = |list: &Vec<_>| list.iter().any(|name| name == architecture);
         if !architectures.as_array().is_some_and(known) {
             let found = brief(architectures);
-            return Err(fields.unsupported("architectures", "LlamaForCausalLM", found));
+            return Err(fields.unsupported("architectures", architecture, found));
         }
     }
     for field in ["attention_bias", "mlp_bias"] {

@@ -7,7 +7,7 @@ mod names;
 mod open;
 mod write;
 
-pub use config::{MAX_CONFIG_BYTES, parse_config};
+pub use config::{MAX_CONFIG_BYTES, parse_classifier_config, parse_config};
 pub use names::{id, name};
 pub(crate) use open::{CONFIG, has_weights, open};
-pub use write::{ConfigExtras, config_json, generation_config_json};
+pub use write::{ConfigExtras, classifier_config_json, config_json, generation_config_json};

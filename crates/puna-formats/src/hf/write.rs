@@ -3,6 +3,8 @@
 use puna_core::{DType, ModelConfig, RopeScaling};
 use serde_json::{Map, Value, json};
 
+use super::config::SCORER;
+
 /// What `config.json` says beside the network's dimensions.
 #[derive(Clone, Debug)]
 pub struct ConfigExtras {
@@ -20,8 +22,24 @@ pub struct ConfigExtras {
 /// `rope_type`: version 4.31 of `transformers` and all later ones read that.
 #[must_use]
 pub fn config_json(config: &ModelConfig, extras: &ConfigExtras) -> String {
-    let value = json!({
-        "architectures": ["LlamaForCausalLM"],
+    format!("{:#}\n", config_value(config, extras, "LlamaForCausalLM"))
+}
+
+/// The text of `config.json` of a network that scores texts: `LlamaForSequenceClassification` with one label. It takes the
+/// score of the last token that is no filler, so there must be one: id 0 where `extras` has none.
+#[must_use]
+pub fn classifier_config_json(config: &ModelConfig, extras: &ConfigExtras) -> String {
+    let extras = ConfigExtras { pad_id: Some(extras.pad_id.unwrap_or(0)), ..extras.clone() };
+    let mut value = config_value(config, &extras, SCORER);
+    value["id2label"] = json!({"0": "score"});
+    value["label2id"] = json!({"score": 0});
+    value["problem_type"] = json!("regression");
+    format!("{value:#}\n")
+}
+
+fn config_value(config: &ModelConfig, extras: &ConfigExtras, architecture: &str) -> Value {
+    json!({
+        "architectures": [architecture],
         "attention_bias": false,
         "attention_dropout": 0.0,
         "bos_token_id": extras.bos_id,
@@ -45,8 +63,7 @@ pub fn config_json(config: &ModelConfig, extras: &ConfigExtras) -> String {
         "torch_dtype": torch_dtype(extras.dtype),
         "use_cache": true,
         "vocab_size": config.vocab_size,
-    });
-    format!("{value:#}\n")
+    })
 }
 
 /// The text of `generation_config.json`.

@@ -300,20 +300,7 @@ impl PretrainConfig {
     /// # Errors
     /// The set lacks what was asked for, with line and column.
     pub fn precision(&self, file: &str, text: &str, isa: Isa) -> Result<Precision, RecipeError> {
-        let (choice, span) = match &self.precision {
-            Some(choice) => (*choice.get_ref(), choice.span()),
-            None => (PrecisionChoice::Auto, 0..0),
-        };
-        let precision = match choice {
-            PrecisionChoice::Auto => Precision::best(isa),
-            PrecisionChoice::F32 => Precision::F32,
-            PrecisionChoice::Bf16 => Precision::Bf16,
-        };
-        if precision.is_available(isa) {
-            return Ok(precision);
-        }
-        let message = format!("precision: expected \"auto\" or \"f32\" with {isa}, found \"bf16\"");
-        Err(located(file, text, span, &message))
+        precision_of(self.precision.as_ref(), file, text, isa)
     }
 
     /// Decides every number, for a vocabulary of `vocab_size`.
@@ -409,6 +396,29 @@ impl PretrainConfig {
         let n_warmup = self.optimizer.warmup_steps.unwrap_or(2000.min(n_steps.div_ceil(10)));
         Ok(Settled { model, seq_len, n_seqs, micro_batch, n_steps, n_warmup, lr })
     }
+}
+
+/// The precision that a setting means on an instruction set, or the error that it has none.
+pub(crate) fn precision_of(
+    choice: Option<&Spanned<PrecisionChoice>>,
+    file: &str,
+    text: &str,
+    isa: Isa,
+) -> Result<Precision, RecipeError> {
+    let (choice, span) = match choice {
+        Some(choice) => (*choice.get_ref(), choice.span()),
+        None => (PrecisionChoice::Auto, 0..0),
+    };
+    let precision = match choice {
+        PrecisionChoice::Auto => Precision::best(isa),
+        PrecisionChoice::F32 => Precision::F32,
+        PrecisionChoice::Bf16 => Precision::Bf16,
+    };
+    if precision.is_available(isa) {
+        return Ok(precision);
+    }
+    let message = format!("precision: expected \"auto\" or \"f32\" with {isa}, found \"bf16\"");
+    Err(located(file, text, span, &message))
 }
 
 /// The largest divisor of the batch with no more than some thousand tokens: enough for products to be efficient.

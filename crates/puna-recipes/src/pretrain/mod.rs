@@ -25,11 +25,14 @@ use toml::Spanned;
 
 use config::Settled;
 pub use config::{Guard, OnFault, PretrainConfig};
+pub(crate) use config::{PrecisionChoice, precision_of};
 pub use plan::{MachineSpeed, Plan};
 pub use presets::Preset;
 
 use crate::RecipeError;
-use crate::run::{Chain, Checkpoint, Contents, Log, RunFolder, State, StepRecord};
+use crate::run::{
+    Chain, Checkpoint, Contents, Ending, Form, Log, Report, RunFolder, State, StepRecord,
+};
 
 /// How much of the running mean of the loss a step replaces.
 const MEAN_SHARE: f64 = 0.05;
@@ -50,36 +53,6 @@ pub struct Pretrain<'a> {
     tokenizer: Vec<u8>,
     chain: Chain,
     settings: BTreeMap<String, String>,
-}
-
-/// What happens while a run goes on.
-#[derive(Debug)]
-pub enum Report<'a> {
-    /// A step was made, or left out.
-    Step {
-        /// What is logged of it.
-        record: &'a StepRecord,
-        /// Seconds to the end at this speed.
-        eta_secs: f64,
-    },
-    /// A checkpoint was written.
-    Checkpoint {
-        /// After so many steps.
-        step: u64,
-    },
-    /// Something the user should know.
-    Note(String),
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// All steps are made.
-    Complete,
-    /// It was asked to stop; a checkpoint was written.
-    Stopped,
-    /// A step went wrong, as it says; a checkpoint of what was before it was written.
-    Fault(String),
 }
 
 impl<'a> Pretrain<'a> {
@@ -104,12 +77,7 @@ impl<'a> Pretrain<'a> {
         let path = corpus.folder().join(MANIFEST);
         let data = Sha256::of(&fs::read(&path).map_err(RecipeError::io(&path))?);
         let settings = settings(config, &settled);
-        let chain = Chain {
-            settings: Sha256::of(format!("{settings:?}").as_bytes()),
-            data,
-            tokenizer: Sha256::of(&tokenizer),
-            parent: None,
-        };
+        let chain = Chain::new(&settings, data, &tokenizer);
         let layout = Layout::new(&settled.model);
         Ok(Self {
             config,
@@ -206,30 +174,6 @@ impl<'a> Pretrain<'a> {
         on(Report::Note(event));
         training.run(&folder, log, stop, on)
     }
-
-    /// Fails where a checkpoint is of another run.
-    fn check_same(&self, folder: &Path, state: &State) -> Result<(), RecipeError> {
-        for (key, ours) in &self.settings {
-            let found = state.settings.get(key).map_or("nothing", String::as_str);
-            if found != ours {
-                return Err(RecipeError::run(
-                    folder,
-                    format!("setting {key} of the run"),
-                    ours,
-                    found,
-                ));
-            }
-        }
-        for (what, ours, found) in [
-            ("corpus of the run", self.chain.data, state.chain.data),
-            ("tokenizer of the run", self.chain.tokenizer, state.chain.tokenizer),
-        ] {
-            if ours != found {
-                return Err(RecipeError::run(folder, what, ours, found));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Every setting that the result depends on.
@@ -280,21 +224,9 @@ impl<'a> Training<'a> {
         Self {
             weights: of.layout.init(of.config.seed),
             grads: Grads::new(&of.layout),
-            optimizer: Optimizer::new(&of.layout),
+            optimizer: Optimizer::new(of.layout.len()),
             pass: Pass::new(&of.layout, micro_batch, seq_len, of.config.recompute, of.precision),
-            state: State {
-                version: 0,
-                step: 0,
-                next_sequence: 0,
-                n_updates: 0,
-                loss_mean_bits: f64::NAN.to_bits(),
-                left_out: Vec::new(),
-                best: None,
-                isa: of.cpu.isa().to_string(),
-                settings: of.settings.clone(),
-                chain: of.chain.clone(),
-                files: BTreeMap::new(),
-            },
+            state: State::new(of.cpu.isa(), of.settings.clone(), of.chain.clone()),
             saved_step: None,
             n_faults: 0,
             faulty_step: 0,
@@ -376,7 +308,8 @@ impl<'a> Training<'a> {
         let schedule =
             Schedule { peak, n_warmup, n_steps, min_ratio: of.config.optimizer.min_lr_ratio };
         let (lr, numbers) = (schedule.lr(step), of.config.optimizer.numbers());
-        self.optimizer.update(of.cpu, &of.layout, &numbers, lr, &mut self.weights, grads, norm);
+        let parts = of.layout.parts();
+        self.optimizer.update(of.cpu, parts, &numbers, lr, &mut self.weights, grads, norm);
         let mean = if mean.is_nan() { loss } else { mean + MEAN_SHARE * (loss - mean) };
         self.state.loss_mean_bits = mean.to_bits();
         self.advance();
@@ -484,12 +417,12 @@ impl<'a> Training<'a> {
         for step in folder.checkpoints()?.into_iter().rev() {
             let path = folder.checkpoint(step);
             // Another run's checkpoint is no damage.
-            let read =
-                Checkpoint::read_state(&path).map(|(state, _)| self.of.check_same(&path, &state));
+            let read = Checkpoint::read_state(&path)
+                .map(|(state, _)| state.check_same_run(&self.state, &path));
             let read = match read {
                 Ok(same) => {
                     same?;
-                    Checkpoint::read(&path, &self.of.layout)
+                    Checkpoint::read(&path, &self.of.layout, None)
                 }
                 Err(e) => Err(e),
             };
@@ -501,15 +434,11 @@ impl<'a> Training<'a> {
                 }
             };
             let Checkpoint { state, weights, optimizer, hash } = checkpoint;
-            if state.isa != self.state.isa {
-                let (then, now) = (&state.isa, &self.state.isa);
-                on(Report::Note(format!(
-                    "the run was computed with {then}, this machine has {now}: it goes on, but not to the same bits"
-                )));
+            if let Some(note) = state.other_machine(&self.state) {
+                on(Report::Note(note));
             }
             (self.weights, self.optimizer) = (weights, optimizer);
-            self.state = State { isa: self.state.isa.clone(), files: BTreeMap::new(), ..state };
-            self.state.chain.parent = Some(hash);
+            self.state = state.going_on(&self.state.isa, hash);
             self.saved_step = Some(step);
             return Ok(true);
         }
@@ -531,9 +460,11 @@ impl<'a> Training<'a> {
         let contents = Contents {
             layout: &of.layout,
             weights: &self.weights,
+            adapters: None,
             optimizer: &self.optimizer,
             tokenizer: &of.tokenizer,
             bos_eos: (tokenizer.bos_id, tokenizer.eos_id),
+            form: Form::Language,
         };
         let hash = contents.write(&folder.checkpoint(step), self.state.clone())?;
         self.state.chain.parent = Some(hash);

@@ -7,21 +7,29 @@ use std::io::Read;
 use std::path::Path;
 
 use bytemuck::cast_slice;
-use puna_core::{DType, LayerWeight, ModelConfig, TensorInfo, WeightId};
+use puna_core::DType;
 use puna_data::Sha256;
 use puna_formats::hf::{self, ConfigExtras};
-use puna_formats::{AtomicFolder, Existing, safetensors as tensors};
-use puna_train::{Layout, Optimizer};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use puna_formats::{AtomicFolder, Existing};
+use puna_kernels::Isa;
+use puna_train::{Layout, Lora, Optimizer};
+use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
 
+use super::adapters;
+use super::learner::Form;
+use super::tensors::{self, floats, parse};
 use crate::RecipeError;
 
 /// Name of the state in a checkpoint.
 pub(super) const STATE: &str = "state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const WEIGHTS: &str = "model.safetensors";
+const TEMPLATE: &str = "chat_template.jinja";
+
+/// The Llama 2 chat form in Jinja, for programs that know only that.
+const LLAMA2_TEMPLATE: &str = include_str!("llama2_template.jinja");
 
 /// Version of [`State`]'s form.
 const VERSION: u32 = 1;
@@ -54,6 +62,61 @@ pub(crate) struct State {
     pub files: BTreeMap<String, Sha256>,
 }
 
+impl State {
+    /// Where a run is before its first step.
+    pub(crate) fn new(isa: Isa, settings: BTreeMap<String, String>, chain: Chain) -> Self {
+        Self {
+            version: VERSION,
+            step: 0,
+            next_sequence: 0,
+            n_updates: 0,
+            loss_mean_bits: f64::NAN.to_bits(),
+            left_out: Vec::new(),
+            best: None,
+            isa: isa.to_string(),
+            settings,
+            chain,
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// Fails where this state, found in `folder`, is of another run than `ours`.
+    pub(crate) fn check_same_run(&self, ours: &Self, folder: &Path) -> Result<(), RecipeError> {
+        for (key, ours) in &ours.settings {
+            let found = self.settings.get(key).map_or("nothing", String::as_str);
+            if found != ours {
+                let what = format!("setting {key} of the run");
+                return Err(RecipeError::run(folder, what, ours, found));
+            }
+        }
+        for (what, ours, found) in [
+            ("data of the run", ours.chain.data, self.chain.data),
+            ("tokenizer of the run", ours.chain.tokenizer, self.chain.tokenizer),
+        ] {
+            if ours != found {
+                return Err(RecipeError::run(folder, what, ours, found));
+            }
+        }
+        Ok(())
+    }
+
+    /// What to say where this state was computed with another instruction set.
+    pub(crate) fn other_machine(&self, ours: &Self) -> Option<String> {
+        let (then, now) = (&self.isa, &ours.isa);
+        (then != now).then(|| {
+            format!(
+                "the run was computed with {then}, this machine has {now}: it goes on, but not to the same bits"
+            )
+        })
+    }
+
+    /// This state, read from a checkpoint whose hash is `hash`, as that of a run that goes on.
+    pub(crate) fn going_on(self, isa: &str, hash: Sha256) -> Self {
+        let chain = Chain { parent: Some(hash), ..self.chain };
+        Self { isa: isa.to_owned(), files: BTreeMap::new(), chain, ..self }
+    }
+}
+
 /// Hashes of what a checkpoint came from.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -68,12 +131,21 @@ pub(crate) struct Chain {
     pub parent: Option<Sha256>,
 }
 
+impl Chain {
+    /// Of a run that begins.
+    pub(crate) fn new(settings: &BTreeMap<String, String>, data: Sha256, tokenizer: &[u8]) -> Self {
+        let (settings, tokenizer) =
+            (Sha256::of(format!("{settings:?}").as_bytes()), Sha256::of(tokenizer));
+        Self { settings, data, tokenizer, parent: None }
+    }
+}
+
 /// A checkpoint's contents.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     /// Where the run was.
     pub state: State,
-    /// In the layout of training.
+    /// In the layout of training; of adapters alone, where these were trained.
     pub weights: Vec<f32>,
     /// What AdamW remembers.
     pub optimizer: Optimizer,
@@ -88,12 +160,16 @@ pub(crate) struct Contents<'a> {
     pub layout: &'a Layout,
     /// In its layout.
     pub weights: &'a [f32],
+    /// Adapters, which are written instead of the weights: these are of the base model and of them.
+    pub adapters: Option<(&'a Lora, &'a [f32])>,
     /// What AdamW remembers.
     pub optimizer: &'a Optimizer,
     /// `tokenizer.model`.
     pub tokenizer: &'a [u8],
     /// Tokens that begin and end a text.
     pub bos_eos: (u32, u32),
+    /// What the weights are.
+    pub form: Form,
 }
 
 impl Contents<'_> {
@@ -112,10 +188,24 @@ impl Contents<'_> {
             dtype: DType::F32,
         };
         let config = self.layout.config();
-        folder.write("config.json", hf::config_json(config, &extras).as_bytes())?;
-        folder.write("generation_config.json", hf::generation_config_json(&extras).as_bytes())?;
         folder.write("tokenizer.model", self.tokenizer)?;
-        self.write_weights(folder.path())?;
+        if let Some((lora, values)) = self.adapters {
+            let config = adapters::config_json(lora, self.form);
+            folder.write(adapters::CONFIG, config.as_bytes())?;
+            adapters::write(folder.path(), self.layout, lora, values)?;
+        } else {
+            let json = match self.form {
+                Form::Language | Form::Chat => hf::config_json(config, &extras),
+                Form::Score => hf::classifier_config_json(config, &extras),
+            };
+            folder.write("config.json", json.as_bytes())?;
+            folder
+                .write("generation_config.json", hf::generation_config_json(&extras).as_bytes())?;
+            tensors::write(folder.path(), self.layout, self.weights, self.form)?;
+        }
+        if self.form == Form::Chat {
+            folder.write(TEMPLATE, LLAMA2_TEMPLATE.as_bytes())?;
+        }
         self.write_optimizer(&folder.path().join(OPTIMIZER))?;
         state.version = VERSION;
         state.n_updates = self.optimizer.n_updates;
@@ -128,29 +218,6 @@ impl Contents<'_> {
         folder.write(STATE, text.as_bytes())?;
         folder.commit()?;
         Ok(Sha256::of(text.as_bytes()))
-    }
-
-    fn write_weights(&self, folder: &Path) -> Result<(), RecipeError> {
-        let config = self.layout.config();
-        let infos: Vec<(String, TensorInfo)> = WeightId::all(config)
-            .map(|id| (hf::name(id), TensorInfo { dtype: DType::F32, shape: id.shape(config) }))
-            .collect();
-        let mut writer = tensors::Writer::create(folder, &infos, u64::MAX)?;
-        for (id, span) in self.layout.spans() {
-            let name = hf::name(*id);
-            let weights = &self.weights[span.clone()];
-            match rotated_rows(config, *id) {
-                None => writer.write_part(&name, cast_slice(weights))?,
-                Some(order) => {
-                    for row in order {
-                        let row = &weights[row * config.dim..(row + 1) * config.dim];
-                        writer.write_part(&name, cast_slice(row))?;
-                    }
-                }
-            }
-        }
-        writer.finish()?;
-        Ok(())
     }
 
     /// Straight from memory: there is no second copy.
@@ -169,20 +236,9 @@ impl Contents<'_> {
 
 /// Whether a checkpoint has a file of this name.
 fn belongs(name: &str) -> bool {
-    let small = ["config.json", "generation_config.json", "tokenizer.model", STATE];
-    small.contains(&name) || name == OPTIMIZER || name == WEIGHTS
-}
-
-/// The order in which Hugging Face's form has the rows of `wq` and `wk`: it pairs element `i` of a head with `i + H/2`,
-/// training `2i` with `2i + 1`. `None` for other tensors.
-fn rotated_rows(config: &ModelConfig, id: WeightId) -> Option<impl Iterator<Item = usize> + use<>> {
-    let WeightId::Layer(_, LayerWeight::Wq | LayerWeight::Wk) = id else { return None };
-    let (head_dim, n_rows) = (config.head_dim, id.shape(config)[0]);
-    Some((0..n_rows).map(move |row| {
-        let (head, i) = (row / head_dim, row % head_dim);
-        let half = head_dim / 2;
-        head * head_dim + if i < half { 2 * i } else { 2 * (i - half) + 1 }
-    }))
+    let small = ["config.json", "generation_config.json", "tokenizer.model", TEMPLATE, STATE];
+    let large = [OPTIMIZER, WEIGHTS, tensors::VALUE_HEAD, adapters::CONFIG, adapters::WEIGHTS];
+    small.contains(&name) || large.contains(&name)
 }
 
 impl Checkpoint {
@@ -201,11 +257,15 @@ impl Checkpoint {
         Ok((state, Sha256::of(&text)))
     }
 
-    /// Reads a checkpoint of a network of this layout and checks every file's hash.
+    /// Reads a checkpoint of a network of this layout, or of adapters for it, and checks every file's hash.
     ///
     /// # Errors
     /// A file is missing, cut off or changed, or it is of another network.
-    pub(crate) fn read(path: &Path, layout: &Layout) -> Result<Self, RecipeError> {
+    pub(crate) fn read(
+        path: &Path,
+        layout: &Layout,
+        lora: Option<&Lora>,
+    ) -> Result<Self, RecipeError> {
         let (state, hash_of_state) = Self::read_state(path)?;
         let file = path.join(STATE);
         for (name, expected) in &state.files {
@@ -226,55 +286,32 @@ impl Checkpoint {
             }
             fs::read(&file).map_err(RecipeError::io(&file))
         };
-        let weights = read_weights(&path.join(WEIGHTS), &content(WEIGHTS)?, layout)?;
+        let weights = match lora {
+            Some(lora) => {
+                let file = path.join(adapters::WEIGHTS);
+                adapters::read(&file, &content(adapters::WEIGHTS)?, layout, lora)?
+            }
+            None => {
+                let mut weights = tensors::read(&path.join(WEIGHTS), &content(WEIGHTS)?, layout)?;
+                if let (Some(row), true) =
+                    (layout.score(), state.files.contains_key(tensors::VALUE_HEAD))
+                {
+                    let file = path.join(tensors::VALUE_HEAD);
+                    let found = tensors::read_score(&file, &content(tensors::VALUE_HEAD)?, layout)?;
+                    weights[row].copy_from_slice(&found);
+                }
+                weights
+            }
+        };
         let (file, bytes) = (path.join(OPTIMIZER), content(OPTIMIZER)?);
         let arrays = parse(&file, &bytes)?;
         let optimizer = Optimizer {
-            means: floats(&file, &arrays, "means", &[layout.len()])?,
-            squares: floats(&file, &arrays, "squares", &[layout.len()])?,
+            means: floats(&file, &arrays, "means", &[weights.len()])?,
+            squares: floats(&file, &arrays, "squares", &[weights.len()])?,
             n_updates: state.n_updates,
         };
         Ok(Self { hash: hash_of_state, weights, optimizer, state })
     }
-}
-
-fn read_weights(file: &Path, bytes: &[u8], layout: &Layout) -> Result<Vec<f32>, RecipeError> {
-    let config = layout.config();
-    let arrays = parse(file, bytes)?;
-    let mut weights = vec![0.0; layout.len()];
-    for (id, span) in layout.spans() {
-        let found = floats(file, &arrays, &hf::name(*id), &id.shape(config))?;
-        let weights = &mut weights[span.clone()];
-        match rotated_rows(config, *id) {
-            None => weights.copy_from_slice(&found),
-            Some(order) => {
-                for (row, found) in order.zip(found.chunks_exact(config.dim)) {
-                    weights[row * config.dim..(row + 1) * config.dim].copy_from_slice(found);
-                }
-            }
-        }
-    }
-    Ok(weights)
-}
-
-fn parse<'a>(file: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, RecipeError> {
-    let wrong = |e| RecipeError::run(file, "content", "safetensors", e);
-    SafeTensors::deserialize(bytes).map_err(wrong)
-}
-
-fn floats(
-    file: &Path,
-    arrays: &SafeTensors<'_>,
-    name: &str,
-    shape: &[usize],
-) -> Result<Vec<f32>, RecipeError> {
-    let wrong = |found: String| RecipeError::run(file, name, format!("F32 {shape:?}"), found);
-    let array = arrays.tensor(name).map_err(|_| wrong("none".to_owned()))?;
-    if array.dtype() != Dtype::F32 || array.shape() != shape {
-        return Err(wrong(format!("{:?} {:?}", array.dtype(), array.shape())));
-    }
-    let numbers = array.data().as_chunks::<4>().0.iter();
-    Ok(numbers.map(|&bytes| f32::from_le_bytes(bytes)).collect())
 }
 
 /// The hash of a file, which is never in memory as a whole.
@@ -294,7 +331,7 @@ fn hash_of(path: &Path) -> Result<Sha256, RecipeError> {
 
 #[cfg(test)]
 mod tests {
-    use puna_core::{Rope, RopeLayout, RopeScaling};
+    use puna_core::{LayerWeight, ModelConfig, Rope, RopeLayout, RopeScaling, WeightId};
 
     use super::*;
 
@@ -339,15 +376,17 @@ mod tests {
     fn write(path: &Path) -> (Vec<f32>, Optimizer) {
         let layout = layout();
         let weights = layout.init(3);
-        let mut optimizer = Optimizer::new(&layout);
+        let mut optimizer = Optimizer::new(layout.len());
         optimizer.means = layout.init(4);
         optimizer.n_updates = 6;
         let contents = Contents {
             layout: &layout,
             weights: &weights,
+            adapters: None,
             optimizer: &optimizer,
             tokenizer: b"pieces",
             bos_eos: (1, 2),
+            form: Form::Language,
         };
         contents.write(path, state()).unwrap();
         (weights, optimizer)
@@ -358,7 +397,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("step");
         let (weights, optimizer) = write(&path);
-        let found = Checkpoint::read(&path, &layout()).unwrap();
+        let found = Checkpoint::read(&path, &layout(), None).unwrap();
         assert_eq!((found.weights, found.optimizer), (weights.clone(), optimizer));
         assert_eq!(found.state.files.len(), 5);
         let files = found.state.files.clone();
@@ -383,15 +422,15 @@ mod tests {
             let file = path.join(name);
             let bytes = fs::read(&file).unwrap();
             fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
-            let message = Checkpoint::read(&path, &layout()).unwrap_err().to_string();
+            let message = Checkpoint::read(&path, &layout(), None).unwrap_err().to_string();
             assert!(message.contains(name), "{message}");
             fs::remove_file(&file).unwrap();
-            let message = Checkpoint::read(&path, &layout()).unwrap_err().to_string();
+            let message = Checkpoint::read(&path, &layout(), None).unwrap_err().to_string();
             assert!(message.contains(name), "{message}");
             fs::write(&file, &bytes).unwrap();
         }
         let other = Layout::new(&ModelConfig { n_layers: 1, dim: 6, ..layout().config().clone() });
-        let message = Checkpoint::read(&path, &other).unwrap_err().to_string();
+        let message = Checkpoint::read(&path, &other, None).unwrap_err().to_string();
         assert!(
             message.contains("model.embed_tokens.weight: expected F32 [9, 6], found F32 [9, 12]"),
             "{message}"

@@ -1,5 +1,6 @@
 //! The log of a run: a JSON object a line, and the same numbers for TensorBoard.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,9 @@ pub struct StepRecord {
     /// Held-out bits per byte of each source, where they were measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bits_per_byte: Vec<(String, f64)>,
+    /// What else a recipe measures, by name; finite numbers.
+    #[serde(flatten)]
+    pub metrics: BTreeMap<String, f64>,
     /// Continuations of the prompts, where they were made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<String>,

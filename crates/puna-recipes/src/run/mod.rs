@@ -1,18 +1,25 @@
 //! What a run leaves in its folder: a log, checkpoints, its configuration.
 
+mod adapters;
 mod checkpoint;
+mod learner;
 mod log;
 mod memory;
+mod progress;
 mod report;
 mod tensorboard;
+mod tensors;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 pub(crate) use checkpoint::{Chain, Checkpoint, Contents, State};
+pub(crate) use learner::{Form, Learner};
 pub use log::{Log, StepRecord};
 pub(crate) use memory::TrainedWeights;
+pub use progress::{Ending, Report, Start};
 pub use report::report_page;
+pub(crate) use tensors::read_scoring_network;
 
 use crate::RecipeError;
 

@@ -41,6 +41,9 @@ impl EventFile {
         for (source, bits) in &record.bits_per_byte {
             scalar(&format!("bits per byte/{source}"), *bits);
         }
+        for (name, value) in &record.metrics {
+            scalar(name, *value);
+        }
         // Field 2: the step. Field 5: the summary.
         let mut event = vec![2 << 3];
         varint(record.step, &mut event);

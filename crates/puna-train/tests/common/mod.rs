@@ -34,6 +34,10 @@ pub(crate) fn tokens(seed: u64, n: usize, vocab_size: usize) -> Vec<u32> {
     (0..n).map(|_| rng.next_u32() % vocab_size as u32).collect()
 }
 
+fn product(w: &[f64], x: &[f64]) -> Vec<f64> {
+    w.chunks(x.len()).map(|w| w.iter().zip(x).map(|(a, b)| a * b).sum()).collect()
+}
+
 /// The losses of one sequence.
 pub(crate) fn losses(
     layout: &Layout,
@@ -42,11 +46,38 @@ pub(crate) fn losses(
     targets: &[u32],
     starts: Option<&[u32]>,
 ) -> Vec<f64> {
+    let tied = layout.config().tied_output;
+    let output = if tied { WeightId::TokEmbeddings } else { WeightId::Output };
+    let rows = normed(layout, weights, tokens, starts);
+    let losses = rows.iter().zip(targets).map(|(x, &target)| {
+        let logits = product(&weights[layout.span(output)], x);
+        let max = logits.iter().fold(f64::MIN, |a, &b| a.max(b));
+        let sum: f64 = logits.iter().map(|l| (l - max).exp()).sum();
+        sum.ln() + max - logits[target as usize]
+    });
+    losses.collect()
+}
+
+/// The scores of one sequence.
+pub(crate) fn scores(
+    layout: &Layout,
+    weights: &[f64],
+    tokens: &[u32],
+    starts: Option<&[u32]>,
+) -> Vec<f64> {
+    let row = &weights[layout.score().unwrap()];
+    normed(layout, weights, tokens, starts).iter().map(|x| product(row, x)[0]).collect()
+}
+
+/// What the output matrix sees of one sequence.
+fn normed(
+    layout: &Layout,
+    weights: &[f64],
+    tokens: &[u32],
+    starts: Option<&[u32]>,
+) -> Vec<Vec<f64>> {
     let c = layout.config();
-    let matrix = |id: WeightId, x: &[f64]| -> Vec<f64> {
-        let rows = weights[layout.span(id)].chunks(x.len());
-        rows.map(|w| w.iter().zip(x).map(|(a, b)| a * b).sum()).collect()
-    };
+    let matrix = |id: WeightId, x: &[f64]| product(&weights[layout.span(id)], x);
     let norm = |id: WeightId, x: &[f64]| -> Vec<f64> {
         let mean = x.iter().map(|v| v * v).sum::<f64>() / x.len() as f64;
         let r = 1.0 / (mean + f64::from(c.norm_eps)).sqrt();
@@ -104,12 +135,5 @@ pub(crate) fn losses(
             x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
         }
     }
-    let output = if c.tied_output { WeightId::TokEmbeddings } else { WeightId::Output };
-    let losses = xs.iter().zip(targets).map(|(x, &target)| {
-        let logits = matrix(output, &norm(WeightId::Norm, x));
-        let max = logits.iter().fold(f64::MIN, |a, &b| a.max(b));
-        let sum: f64 = logits.iter().map(|l| (l - max).exp()).sum();
-        sum.ln() + max - logits[target as usize]
-    });
-    losses.collect()
+    xs.iter().map(|x| norm(WeightId::Norm, x)).collect()
 }

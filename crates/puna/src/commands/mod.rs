@@ -16,6 +16,8 @@ pub(crate) mod quantize;
 pub(crate) mod report;
 pub(crate) mod rm;
 pub(crate) mod serve;
+pub(crate) mod sft;
 pub(crate) mod synth;
 pub(crate) mod tokenize;
 pub(crate) mod tokenizer;
+mod training;

@@ -1,4 +1,4 @@
-//! `puna pretrain`: from training data to a base model.
+//! Training on the terminal: what every stage's command does around it.
 
 mod dashboard;
 mod line;
@@ -9,9 +9,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use puna_data::Corpus;
 use puna_kernels::Cpu;
-use puna_recipes::{Ending, Log, Pretrain, PretrainConfig, RecipeError, Report};
+use puna_recipes::{Ending, Log, Recipe, RecipeError, Report, Start};
 
 use crate::args::ThreadsArg;
 use crate::failure::{Interrupted, Usage};
@@ -20,22 +19,12 @@ use crate::system;
 use dashboard::{Dashboard, Screen, View};
 use line::Line;
 
-/// Train a base model on data of puna data build
+/// What the stages after pre-training take on the command line.
 #[derive(Args)]
-#[command(
-    after_help = "The plan comes first: parameters, work, memory, steps, and at a measured speed time and energy. The run's \
-                  folder then holds log.jsonl, a file for TensorBoard, and checkpoints that transformers and every command \
-                  of puna can open. The weights are the same bytes for any number of threads, any micro_batch and any \
-                  interruption. Ctrl-C saves and ends; --resume goes on; puna report draws the curves.\n\n\
-                  Example: puna pretrain recipes/pretrain-stories.toml --data stories/ --out run/"
-)]
-pub(crate) struct PretrainArgs {
+pub(super) struct StageArgs {
     /// What to train, on what, and how
     #[arg(value_name = "CONFIG.toml")]
-    config: PathBuf,
-    /// The training data [default: the configuration's `data`]
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    pub(super) config: PathBuf,
     /// The folder of the run [default: the configuration's `out`]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -52,55 +41,73 @@ pub(crate) struct PretrainArgs {
     threads: ThreadsArg,
 }
 
-/// Plans, measures, trains.
-pub(crate) fn run(args: &PretrainArgs) -> anyhow::Result<()> {
-    let file = args.config.display().to_string();
-    let text = std::fs::read_to_string(&args.config).with_context(|| file.clone())?;
-    let config = PretrainConfig::parse(&file, &text)?;
-    let beside = args.config.parent().unwrap_or(Path::new(""));
-    let data = args.data.clone().unwrap_or_else(|| beside.join(&config.data));
-    let corpus = Corpus::open(&data)?;
-    let cpu = Cpu::new(args.threads.n_threads()).context("PUNA_ISA")?;
-    let pretrain = Pretrain::new(&file, &text, &config, &corpus, &cpu)?;
-    for line in pretrain.plan().lines() {
-        note!("{line}");
+impl StageArgs {
+    /// Where the configuration's paths start.
+    pub(super) fn folder(&self) -> &Path {
+        self.config.parent().unwrap_or(Path::new(""))
     }
-    if let Some(shortage) = system::available_memory().and_then(|free| pretrain.shortage(free)) {
-        bail!(Usage(shortage));
+
+    /// The configuration's name, and its text.
+    pub(super) fn read(&self) -> anyhow::Result<(String, String)> {
+        let file = self.config.display().to_string();
+        let text = std::fs::read_to_string(&self.config).with_context(|| file.clone())?;
+        Ok((file, text))
     }
-    // A run that goes on was measured when it began.
-    if !args.resume {
-        let speed = pretrain.measure()?;
-        for line in pretrain.plan().costs(&speed) {
+
+    pub(super) fn cpu(&self) -> anyhow::Result<Cpu> {
+        Cpu::new(self.threads.n_threads()).context("PUNA_ISA")
+    }
+
+    /// Shows the plan of a stage, and runs it unless the plan is all that was asked for.
+    pub(super) fn drive(&self, recipe: &dyn Recipe, text: &str) -> anyhow::Result<()> {
+        for line in recipe.plan() {
             note!("{line}");
         }
+        let needed = recipe.memory();
+        if let Some(free) = system::available_memory().filter(|&free| free < needed) {
+            bail!(Usage(format!(
+                "the run takes {} MB of memory, {} MB are free; a smaller `micro_batch` or `seq_len`, or `recompute = true`, takes less",
+                needed.div_ceil(1_000_000),
+                free / 1_000_000
+            )));
+        }
+        if self.plan {
+            return Ok(());
+        }
+        let configured = recipe.out().map(|out| self.folder().join(out));
+        let missing = || Usage(format!("{} has no `out`: give --out", self.config.display()));
+        let out = self.out.clone().or(configured).ok_or_else(missing)?;
+        let start = if self.resume { Start::Resume } else { Start::New { config: text } };
+        show_run(&out, recipe.n_steps(), self.dashboard, self.resume, |stop, on| {
+            recipe.run(&out, start, stop, on)
+        })
     }
-    if args.plan {
-        return Ok(());
-    }
-    let configured = config.out.as_ref().map(|out| beside.join(out));
-    let missing = || Usage(format!("{file} has no `out`: give --out"));
-    let out = args.out.clone().or(configured).ok_or_else(missing)?;
+}
+
+/// Runs a stage with a line or a dashboard, and says how it ended.
+pub(super) fn show_run(
+    out: &Path,
+    n_steps: u64,
+    dashboard: bool,
+    resume: bool,
+    run: impl FnOnce(&dyn Fn() -> bool, &mut dyn FnMut(Report<'_>)) -> Result<Ending, RecipeError>,
+) -> anyhow::Result<()> {
     let screen = Arc::new(Screen::default());
     let interrupt = Interrupt::install_with({
         let screen = Arc::clone(&screen);
         move || screen.close()
     })?;
     let stop = || interrupt.is_set();
-    let mut display = match args.dashboard && has_terminal() {
+    let mut display = match dashboard && has_terminal() {
         false => Display::Line(Line::new()),
         true => {
             // What cannot be read here is told when the run goes on.
-            let log = if args.resume { Log::read(&out).unwrap_or_default() } else { Vec::new() };
-            let view = View::new(out.display().to_string(), pretrain.plan(), &log);
+            let log = if resume { Log::read(out).unwrap_or_default() } else { Vec::new() };
+            let view = View::new(out.display().to_string(), n_steps, &log);
             Display::Dashboard(Dashboard::open(view, screen, &interrupt)?)
         }
     };
-    let mut on = |report: Report<'_>| display.tell(&report);
-    let ending = match args.resume {
-        true => pretrain.resume(&out, &stop, &mut on),
-        false => pretrain.begin(&out, &text, &stop, &mut on),
-    };
+    let ending = run(&stop, &mut |report: Report<'_>| display.tell(&report));
     display.end();
     match ending? {
         Ending::Complete => note!("done: {}", out.display()),

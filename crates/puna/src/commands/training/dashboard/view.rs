@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use puna_recipes::{Plan, Report, StepRecord};
+use puna_recipes::{Report, StepRecord};
 
 /// Events that are remembered.
 const N_EVENTS: usize = 50;
@@ -32,8 +32,8 @@ pub(in super::super) struct View {
 
 impl View {
     /// The view of a run that has a log already, or an empty one.
-    pub(in super::super) fn new(run: String, plan: &Plan, log: &[StepRecord]) -> Self {
-        let mut view = Self { run, n_steps: plan.n_steps(), ..Self::default() };
+    pub(in super::super) fn new(run: String, n_steps: u64, log: &[StepRecord]) -> Self {
+        let mut view = Self { run, n_steps, ..Self::default() };
         log.iter().for_each(|record| view.step(record));
         view
     }

@@ -60,6 +60,13 @@ pub(super) fn kept(report: &Report<'_>) -> Vec<String> {
             sources.join(", ")
         ));
     }
+    if !record.metrics.is_empty()
+        && (!record.samples.is_empty() || record.metrics.contains_key("held_out_loss"))
+    {
+        let of = |(name, value): (&String, &f64)| format!("{} {value:.4}", name.replace('_', " "));
+        let metrics: Vec<String> = record.metrics.iter().map(of).collect();
+        lines.push(format!("step {}: {}", record.step, metrics.join(", ")));
+    }
     lines.extend(record.samples.iter().map(|text| format!("  {}", text.replace('\n', "\n  "))));
     lines
 }

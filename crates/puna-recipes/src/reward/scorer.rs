@@ -1,0 +1,132 @@
+//! A trained reward model at work.
+
+use std::path::Path;
+
+use puna_formats::hf;
+use puna_kernels::Cpu;
+use puna_ops::Precision;
+use puna_tokenizer::Tokenizer;
+use puna_tokenizer::chat::{Message, render_training};
+use puna_train::{Layout, Pass};
+
+use crate::RecipeError;
+use crate::run::read_scoring_network;
+use crate::tune::{Item, RowBatch, pack};
+
+/// Tokens that are scored at once.
+const BATCH_TOKENS: usize = 4096;
+
+/// A reward model in memory.
+pub struct Scorer {
+    name: String,
+    layout: Layout,
+    weights: Vec<f32>,
+    tokenizer: Tokenizer,
+    /// `tokenizer.model`
+    tokenizer_file: Vec<u8>,
+    precision: Precision,
+}
+
+/// What a reward model says of an answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score(
+    /// As the regression head gives it; its [`sigmoid`](puna_train::rl::sigmoid) is the paper's score, from 0 to 1.
+    pub f64,
+);
+
+impl Scorer {
+    /// Opens a checkpoint of `puna reward train`, or what `transformers` saves of a `LlamaForSequenceClassification` with one
+    /// label in f32, with a `tokenizer.model` beside it.
+    ///
+    /// # Errors
+    /// It is no such folder.
+    pub fn open(folder: &Path, precision: Precision) -> Result<Self, RecipeError> {
+        let read = |name: &str| {
+            let path = folder.join(name);
+            std::fs::read(&path).map_err(RecipeError::io(&path))
+        };
+        let file = folder.join("config.json").display().to_string();
+        let mut config = hf::parse_classifier_config(&file, &read("config.json")?)?;
+        config.rope.layout = puna_core::RopeLayout::Interleaved;
+        let layout = Layout::with_score(&config);
+        let weights = read_scoring_network(&folder.join("model.safetensors"), &layout)?;
+        let tokenizer_file = read("tokenizer.model")?;
+        let name = folder.display().to_string();
+        let tokenizer = Tokenizer::from_sentencepiece(&tokenizer_file)
+            .map_err(|e| RecipeError::Check(format!("{name}: tokenizer.model: {e}")))?;
+        Ok(Self { name, layout, weights, tokenizer, tokenizer_file, precision })
+    }
+
+    /// Fails where it reads other tokens than a policy writes.
+    ///
+    /// # Errors
+    /// The vocabularies differ.
+    pub(crate) fn check_vocabulary(
+        &self,
+        tokenizer_file: &[u8],
+        model: &str,
+    ) -> Result<(), RecipeError> {
+        if self.tokenizer_file == tokenizer_file {
+            return Ok(());
+        }
+        Err(RecipeError::Check(format!(
+            "{}: expected a reward model of the vocabulary of {model}, found another",
+            self.name
+        )))
+    }
+
+    /// Tokens that a conversation may have.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        self.layout.config().max_seq_len
+    }
+
+    /// Scores conversations that end with an answer.
+    ///
+    /// # Errors
+    /// One cannot be put into the chat form, or is longer than the context: with its place in `conversations`.
+    pub fn score_messages(
+        &self,
+        cpu: &Cpu,
+        conversations: &[Vec<Message>],
+    ) -> Result<Vec<Score>, RecipeError> {
+        let mut texts = Vec::new();
+        for (i, messages) in conversations.iter().enumerate() {
+            let rendered = render_training(&self.tokenizer, messages)
+                .map_err(|e| RecipeError::Check(format!("conversation {}: {e}", i + 1)))?;
+            if rendered.ids.len() > self.context() {
+                return Err(RecipeError::Check(format!(
+                    "conversation {}: expected at most {} tokens, found {}",
+                    i + 1,
+                    self.context(),
+                    rendered.ids.len()
+                )));
+            }
+            texts.push(rendered.ids);
+        }
+        Ok(self.score(cpu, &texts))
+    }
+
+    /// Scores texts of no more than the context, each read at its last token. The same text has the same score whatever
+    /// stands beside it, but for rounding.
+    pub(crate) fn score(&self, cpu: &Cpu, texts: &[Vec<u32>]) -> Vec<Score> {
+        let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
+        let seq_len = longest.next_multiple_of(32).clamp(32, self.context().max(longest));
+        let n_rows = (BATCH_TOKENS / seq_len).max(1);
+        let items: Vec<Item> =
+            texts.iter().map(|ids| Item::one(ids.clone(), vec![false; ids.len()])).collect();
+        let lens: Vec<usize> = texts.iter().map(Vec::len).collect();
+        let packed = pack(&lens, seq_len, 0, 0);
+        let mut pass = Pass::new(&self.layout, n_rows, seq_len, true, self.precision);
+        let mut scores = vec![Score(0.0); texts.len()];
+        for first in (0..packed.rows.len()).step_by(n_rows) {
+            let part = first..(first + n_rows).min(packed.rows.len());
+            let batch = RowBatch::new(&packed, part, n_rows, |i| &items[i]);
+            let found = pass.scores(cpu, &self.weights, Some(batch.view()));
+            for &(i, place) in &batch.items {
+                scores[i] = Score(f64::from(found[place + lens[i] - 1]));
+            }
+        }
+        scores
+    }
+}

@@ -1,0 +1,94 @@
+//! The model that a stage begins with.
+
+use bytemuck::cast_slice;
+use puna_core::{LayerWeight, ModelConfig, RopeLayout, TensorSource, WeightId};
+use puna_data::Sha256;
+use puna_hub::{OpenOptions, Opened};
+use puna_kernels::dequantize;
+use puna_tokenizer::Tokenizer;
+use puna_train::Layout;
+
+use crate::RecipeError;
+
+/// A model's weights in the layout of training, and its tokenizer.
+#[derive(Debug)]
+pub(crate) struct Base {
+    /// What it was asked for by.
+    pub name: String,
+    /// With pairs of RoPE interleaved, as training has them.
+    pub config: ModelConfig,
+    /// In the order of [`Layout::new`].
+    pub weights: Vec<f32>,
+    pub tokenizer: Tokenizer,
+    /// `tokenizer.model`
+    pub tokenizer_file: Vec<u8>,
+    pub bos_id: u32,
+    pub eos_id: u32,
+}
+
+impl Base {
+    /// Opens a model, decoding what is quantised.
+    ///
+    /// # Errors
+    /// It cannot be opened or read, or its tokenizer has no BOS or EOS, which training needs.
+    pub(crate) fn open(name: &str, options: &OpenOptions) -> Result<Self, RecipeError> {
+        let Opened { checkpoint, tokenizer, .. } = puna_hub::open(name, options)?;
+        let (config, weights) = dense_weights(&*checkpoint.source)?;
+        let piece = |id: Option<u32>, what: &str| {
+            id.ok_or_else(|| {
+                RecipeError::Check(format!("{name}: its tokenizer has no {what} piece"))
+            })
+        };
+        let (bos_id, eos_id) =
+            (piece(tokenizer.bos_id(), "BOS")?, piece(tokenizer.eos_id(), "EOS")?);
+        let tokenizer_file = tokenizer
+            .to_sentencepiece()
+            .map_err(|e| RecipeError::Check(format!("{name}: tokenizer: {e}")))?;
+        Ok(Self {
+            name: name.to_owned(),
+            config,
+            weights,
+            tokenizer,
+            tokenizer_file,
+            bos_id,
+            eos_id,
+        })
+    }
+
+    /// SHA-256 of the weights.
+    pub(crate) fn hash(&self) -> Sha256 {
+        Sha256::of(cast_slice(&self.weights))
+    }
+}
+
+/// All tensors as f32, in the order of [`Layout::new`] and with pairs of RoPE interleaved.
+pub(crate) fn dense_weights(
+    source: &dyn TensorSource,
+) -> Result<(ModelConfig, Vec<f32>), RecipeError> {
+    let halves = source.config().rope.layout == RopeLayout::Halves;
+    let mut config = source.config().clone();
+    config.rope.layout = RopeLayout::Interleaved;
+    let layout = Layout::new(&config);
+    let mut weights = vec![0.0; layout.len()];
+    for (id, span) in layout.spans() {
+        let tensor = source.load(*id).map_err(|e| RecipeError::Check(e.to_string()))?;
+        let weights = &mut weights[span.clone()];
+        dequantize(tensor.info.dtype, &tensor.data, weights);
+        if halves && matches!(id, WeightId::Layer(_, LayerWeight::Wq | LayerWeight::Wk)) {
+            interleave(weights, config.head_dim, config.dim);
+        }
+    }
+    Ok((config, weights))
+}
+
+/// Row `i` of a head and row `i + H/2` become rows `2i` and `2i + 1`.
+fn interleave(rows: &mut [f32], head_dim: usize, dim: usize) {
+    let half = head_dim / 2;
+    for head in rows.chunks_exact_mut(head_dim * dim) {
+        let found = head.to_vec();
+        for (i, row) in head.chunks_exact_mut(dim).enumerate() {
+            let from = i / 2 + if i % 2 == 0 { 0 } else { half };
+            row.copy_from_slice(&found[from * dim..(from + 1) * dim]);
+        }
+    }
+}
