@@ -8,8 +8,9 @@ use puna_core::KvType;
 use puna_engine::{EngineConfig, MAX_DRAFT};
 
 use crate::commands::{
-    bench, chat, completions, convert, data, generate, imatrix, inspect, list, perplexity,
-    pretrain, pull, quantize, report, rm, serve, sft, synth, tokenize, tokenizer,
+    answer, bench, chat, completions, convert, data, distill, dpo, gatt, generate, imatrix,
+    inspect, list, perplexity, ppo, pretrain, pull, quantize, reject, report, reward, rm, serve,
+    sft, synth, tokenize, tokenizer,
 };
 
 /// Run Llama 2 from any published form of its weights
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     Generate(generate::GenerateArgs),
     Chat(chat::ChatArgs),
     Serve(serve::ServeArgs),
+    Answer(answer::AnswerArgs),
     Inspect(inspect::InspectArgs),
     Tokenize(tokenize::TokenizeArgs),
     Tokenizer(tokenizer::TokenizerArgs),
@@ -40,17 +42,24 @@ pub(crate) enum Command {
     Data(data::DataArgs),
     Pretrain(pretrain::PretrainArgs),
     Sft(sft::SftArgs),
+    Gatt(gatt::GattArgs),
+    Reward(reward::RewardArgs),
+    Reject(reject::RejectArgs),
+    Ppo(ppo::PpoArgs),
+    Distill(distill::DistillArgs),
+    Dpo(dpo::DpoArgs),
     Report(report::ReportArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
 
 /// Which subcommands the short help lists together.
-const GROUPS: [(&str, &[&str]); 6] = [
-    ("Text", &["generate", "chat", "serve"]),
+const GROUPS: [(&str, &[&str]); 7] = [
+    ("Text", &["generate", "chat", "serve", "answer"]),
     ("Models", &["inspect", "tokenize", "convert", "quantize", "synth"]),
     ("Quality", &["imatrix", "perplexity"]),
-    ("Training", &["tokenizer", "data", "pretrain", "sft", "report"]),
+    ("Training", &["tokenizer", "data", "pretrain", "report"]),
+    ("Alignment", &["sft", "gatt", "reward", "reject", "ppo", "distill", "dpo"]),
     ("Store", &["pull", "list", "rm"]),
     ("Machine and shell", &["bench", "completions"]),
 ];

@@ -27,8 +27,9 @@ use clap::FromArgMatches;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    bench, chat, completions, convert, data, generate, imatrix, inspect, list, perplexity,
-    pretrain, pull, quantize, report, rm, serve, sft, synth, tokenize, tokenizer,
+    answer, bench, chat, completions, convert, data, distill, dpo, gatt, generate, imatrix,
+    inspect, list, perplexity, ppo, pretrain, pull, quantize, reject, report, reward, rm, serve,
+    sft, synth, tokenize, tokenizer,
 };
 
 fn main() -> ExitCode {
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     failure::report(match &cli.command {
         Command::Generate(args) => generate::run(args),
         Command::Chat(args) => chat::run(args),
+        Command::Answer(args) => answer::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Tokenize(args) => tokenize::run(args),
@@ -53,6 +55,12 @@ fn main() -> ExitCode {
         Command::Data(args) => data::run(args),
         Command::Pretrain(args) => pretrain::run(args),
         Command::Sft(args) => sft::run(args),
+        Command::Gatt(args) => gatt::run(args),
+        Command::Reward(args) => reward::run(args),
+        Command::Reject(args) => reject::run(args),
+        Command::Ppo(args) => ppo::run(args),
+        Command::Distill(args) => distill::run(args),
+        Command::Dpo(args) => dpo::run(args),
         Command::Report(args) => report::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => completions::run(args),

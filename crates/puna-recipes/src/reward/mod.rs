@@ -8,6 +8,7 @@
 //! **Exact**, as pre-training is: the weights do not depend on threads, micro-batches or interruptions.
 
 mod config;
+mod judges;
 mod measure;
 mod scorer;
 
@@ -23,6 +24,7 @@ use puna_train::rl::{PairLabels, RewardLoss};
 use puna_train::{Layout, LoraShape, MemoryNeeds, Pass, flops_per_token};
 
 use config::RewardConfig;
+pub(crate) use judges::{Judges, Verdict};
 pub use scorer::{Score, Scorer};
 
 use crate::numbers::Count;

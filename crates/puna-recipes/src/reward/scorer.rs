@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use puna_data::Sha256;
 use puna_formats::hf;
 use puna_kernels::Cpu;
 use puna_ops::Precision;
 use puna_tokenizer::Tokenizer;
 use puna_tokenizer::chat::{Message, render_training};
+use puna_train::rl::sigmoid;
 use puna_train::{Layout, Pass};
 
 use crate::RecipeError;
@@ -30,9 +32,17 @@ pub struct Scorer {
 /// What a reward model says of an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score(
-    /// As the regression head gives it; its [`sigmoid`](puna_train::rl::sigmoid) is the paper's score, from 0 to 1.
+    /// As the regression head gives it.
     pub f64,
 );
+
+impl Score {
+    /// The paper's score, from 0 to 1.
+    #[must_use]
+    pub fn probability(self) -> f64 {
+        sigmoid(self.0)
+    }
+}
 
 impl Scorer {
     /// Opens a checkpoint of `puna reward train`, or what `transformers` saves of a `LlamaForSequenceClassification` with one
@@ -40,7 +50,12 @@ impl Scorer {
     ///
     /// # Errors
     /// It is no such folder.
-    pub fn open(folder: &Path, precision: Precision) -> Result<Self, RecipeError> {
+    pub fn open(folder: &Path, cpu: &Cpu) -> Result<Self, RecipeError> {
+        Self::with_precision(folder, Precision::best(cpu.isa()))
+    }
+
+    /// The same, with factors of products rounded to `precision`.
+    pub(crate) fn with_precision(folder: &Path, precision: Precision) -> Result<Self, RecipeError> {
         let read = |name: &str| {
             let path = folder.join(name);
             std::fs::read(&path).map_err(RecipeError::io(&path))
@@ -55,6 +70,11 @@ impl Scorer {
         let tokenizer = Tokenizer::from_sentencepiece(&tokenizer_file)
             .map_err(|e| RecipeError::Check(format!("{name}: tokenizer.model: {e}")))?;
         Ok(Self { name, layout, weights, tokenizer, tokenizer_file, precision })
+    }
+
+    /// SHA-256 of its weights.
+    pub(crate) fn hash(&self) -> Sha256 {
+        Sha256::of(bytemuck::cast_slice(&self.weights))
     }
 
     /// Fails where it reads other tokens than a policy writes.

@@ -6,8 +6,9 @@ use puna_data::chat::OnProblem;
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::RecipeError;
 use crate::pretrain::PrecisionChoice;
-use crate::tune::{CheckpointTable, LoraTable, OptimizerTable};
+use crate::tune::{CheckpointTable, LoraTable, OptimizerTable, Place};
 
 /// What to fine-tune, on what, and how. Defaults are the paper's (arXiv 2307.09288, section 3.1).
 #[derive(Clone, Debug, Deserialize)]
@@ -64,6 +65,20 @@ pub(crate) struct DataTable {
     /// Take every conversation so many times in an epoch.
     #[serde(default = "one")]
     pub repeat: usize,
+    /// Which of its answers are learned.
+    #[serde(default)]
+    pub learn: Learn,
+}
+
+/// Which answers of a conversation are learned.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Learn {
+    /// All of them.
+    #[default]
+    All,
+    /// The last one: what stands before it need not be what the model should say, as in Ghost Attention.
+    Last,
 }
 
 /// What to do with a record that cannot be used.
@@ -103,6 +118,24 @@ pub(crate) struct EvalTable {
 impl Default for EvalTable {
     fn default() -> Self {
         Self { every: 25, fraction: 0.02, prompts: Vec::new(), sample_tokens: 128 }
+    }
+}
+
+impl SftConfig {
+    /// The configuration that a stage ends with: `table` is its own `[sft]`, to which it adds the model and the files.
+    pub(crate) fn of_stage(
+        table: &toml::Table,
+        model: &str,
+        files: Vec<DataTable>,
+        place: &Place<'_>,
+    ) -> Result<Self, RecipeError> {
+        let mut table = table.clone();
+        table.insert("model".to_owned(), model.into());
+        table.insert("data".to_owned(), toml::Value::Array(Vec::new()));
+        let config: Result<Self, _> = table.try_into();
+        let config = config
+            .map_err(|e| place.error(place.find("[sft]"), &format!("[sft]: {}", e.message())))?;
+        Ok(Self { data: files, ..config })
     }
 }
 

@@ -6,7 +6,7 @@ use puna_data::Sha256;
 use puna_data::chat::{ChatRecord, read_chat};
 use puna_tokenizer::chat::{TrainingDialogue, render_training};
 
-use super::config::{SftConfig, Unfit};
+use super::config::{Learn, SftConfig, Unfit};
 use crate::RecipeError;
 use crate::tune::{Base, Item, Place, shuffled};
 
@@ -62,7 +62,7 @@ pub(super) fn read(
         }
         let mut n_taken = 0;
         for record in &records {
-            let item = match item(record, base, seq_len) {
+            let item = match item(record, table.learn, base, seq_len) {
                 Ok(item) => item,
                 Err(why) if config.unfit == Unfit::Skip => {
                     *counts.left_out.entry(format!("{name}: {}", why.kind)).or_default() += 1;
@@ -105,13 +105,16 @@ struct Why {
     detail: String,
 }
 
-fn item(record: &ChatRecord, base: &Base, seq_len: usize) -> Result<Item, Why> {
+fn item(record: &ChatRecord, learn: Learn, base: &Base, seq_len: usize) -> Result<Item, Why> {
     let rendered = render_training(&base.tokenizer, &record.messages);
-    let TrainingDialogue { ids, is_answer, .. } =
+    let TrainingDialogue { ids, mut is_answer, turns } =
         rendered.map_err(|e| Why { kind: "not in the chat form", detail: e.to_string() })?;
     if ids.len() > seq_len {
         let detail = format!("expected at most {seq_len} tokens, found {}", ids.len());
         return Err(Why { kind: "longer than a row", detail });
+    }
+    if let (Learn::Last, Some(last)) = (learn, turns.last()) {
+        is_answer[..last.start].fill(false);
     }
     Ok(Item::one(ids, is_answer))
 }

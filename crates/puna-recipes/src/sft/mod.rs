@@ -21,8 +21,7 @@ use puna_kernels::Cpu;
 use puna_ops::Precision;
 use puna_train::{Layout, LoraShape, MemoryNeeds, Pass, flops_per_token};
 
-use config::SftConfig;
-pub(crate) use config::Unfit;
+pub(crate) use config::{DataTable, Learn, SftConfig, Unfit};
 use data::Counts;
 
 use crate::numbers::Count;
@@ -71,10 +70,19 @@ impl<'a> Sft<'a> {
         cpu: &'a Cpu,
     ) -> Result<Self, RecipeError> {
         let place = Place { file, text, folder };
-        let config: SftConfig = place.parse()?;
-        config.optimizer.check(&place)?;
-        let lora = config.lora.as_ref().map(|table| table.shape(&place)).transpose()?;
-        let precision = precision_of(config.precision.as_ref(), file, text, cpu.isa())?;
+        Self::of_config(place.parse()?, &place, options, cpu)
+    }
+
+    /// The same of a configuration that is read; `place` is for its messages and paths.
+    pub(crate) fn of_config(
+        config: SftConfig,
+        place: &Place<'_>,
+        options: &OpenOptions,
+        cpu: &'a Cpu,
+    ) -> Result<Self, RecipeError> {
+        config.optimizer.check(place)?;
+        let lora = config.lora.as_ref().map(|table| table.shape(place)).transpose()?;
+        let precision = precision_of(config.precision.as_ref(), place.file, place.text, cpu.isa())?;
         let base = Base::open(&place.model(&config.model), options)?;
         let seq_len = place.seq_len(config.seq_len, &base)?;
         let batch = config.batch;
@@ -83,7 +91,7 @@ impl<'a> Sft<'a> {
         place.at_least_one("epochs", config.epochs as usize)?;
         place.at_least_one("micro_batch", micro_batch)?;
         let data::Conversations { items, held_out, counts, hash } =
-            data::read(&config, &place, &base, seq_len)?;
+            data::read(&config, place, &base, seq_len)?;
         let lens: Vec<usize> = items.iter().map(|item| item.ids.len()).collect();
         let packed: Vec<Packed> =
             (0..config.epochs).map(|epoch| pack(&lens, seq_len, config.seed, epoch)).collect();
@@ -149,6 +157,30 @@ impl<'a> Sft<'a> {
             checkpoint: config.checkpoint,
             touches_all: true,
         }
+    }
+
+    /// Runs, as [`Recipe::run`] does, and gives the weights at the end.
+    pub(crate) fn train(
+        &self,
+        path: &Path,
+        start: Start<'_>,
+        stop: &dyn Fn() -> bool,
+        on: &mut dyn FnMut(Report<'_>),
+    ) -> Result<(Ending, Vec<f32>), RecipeError> {
+        let mut learner = self.learner();
+        let (n, recompute) = (self.micro_batch, self.config.recompute);
+        let pass = Pass::new(&self.layout(), n, self.seq_len, recompute, self.precision);
+        let pass = RefCell::new(pass);
+        let mut batch = |learner: &mut Learner<'_>, step| {
+            Ok(self.batch_grads(learner, &mut pass.borrow_mut(), step))
+        };
+        let mut evaluate = |learner: &Learner<'_>, record: &mut StepRecord| {
+            self.evaluate(learner, &mut pass.borrow_mut(), record)
+        };
+        let supervised = self.supervised();
+        let ending =
+            supervised.run(&mut learner, path, start, stop, on, &mut batch, &mut evaluate)?;
+        Ok((ending, learner.weights))
     }
 
     /// Gradients of a batch.
@@ -291,16 +323,6 @@ impl Recipe for Sft<'_> {
         stop: &dyn Fn() -> bool,
         on: &mut dyn FnMut(Report<'_>),
     ) -> Result<Ending, RecipeError> {
-        let mut learner = self.learner();
-        let (n, recompute) = (self.micro_batch, self.config.recompute);
-        let pass = Pass::new(&self.layout(), n, self.seq_len, recompute, self.precision);
-        let pass = RefCell::new(pass);
-        let mut batch = |learner: &mut Learner<'_>, step| {
-            Ok(self.batch_grads(learner, &mut pass.borrow_mut(), step))
-        };
-        let mut evaluate = |learner: &Learner<'_>, record: &mut StepRecord| {
-            self.evaluate(learner, &mut pass.borrow_mut(), record)
-        };
-        self.supervised().run(&mut learner, path, start, stop, on, &mut batch, &mut evaluate)
+        Ok(self.train(path, start, stop, on)?.0)
     }
 }

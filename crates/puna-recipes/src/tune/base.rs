@@ -24,7 +24,13 @@ pub(crate) struct Base {
     pub tokenizer_file: Vec<u8>,
     pub bos_id: u32,
     pub eos_id: u32,
+    /// What its licence says of training on what it writes, where it restricts that.
+    pub notice: Option<&'static str>,
 }
+
+/// In our words; the licence's own decide.
+const LLAMA2_NOTICE: &str = "the Llama 2 licence, section 1.b.v, forbids improving other language models with what the \
+                             model writes, except Llama 2 and what is derived from it";
 
 impl Base {
     /// Opens a model, decoding what is quantised.
@@ -33,6 +39,11 @@ impl Base {
     /// It cannot be opened or read, or its tokenizer has no BOS or EOS, which training needs.
     pub(crate) fn open(name: &str, options: &OpenOptions) -> Result<Self, RecipeError> {
         let Opened { checkpoint, tokenizer, .. } = puna_hub::open(name, options)?;
+        let licence =
+            puna_hub::licence_of(name, &checkpoint, options)?.and_then(|licence| licence.id);
+        let is_llama2 = licence
+            .is_some_and(|id| id.to_lowercase().replace(['-', ' '], "").starts_with("llama2"));
+        let notice = is_llama2.then_some(LLAMA2_NOTICE);
         let (config, weights) = dense_weights(&*checkpoint.source)?;
         let piece = |id: Option<u32>, what: &str| {
             id.ok_or_else(|| {
@@ -52,7 +63,13 @@ impl Base {
             tokenizer_file,
             bos_id,
             eos_id,
+            notice,
         })
+    }
+
+    /// Where tensors lie in `weights`.
+    pub(crate) fn layout(&self) -> Layout {
+        Layout::new(&self.config)
     }
 
     /// SHA-256 of the weights.
@@ -62,9 +79,7 @@ impl Base {
 }
 
 /// All tensors as f32, in the order of [`Layout::new`] and with pairs of RoPE interleaved.
-pub(crate) fn dense_weights(
-    source: &dyn TensorSource,
-) -> Result<(ModelConfig, Vec<f32>), RecipeError> {
+fn dense_weights(source: &dyn TensorSource) -> Result<(ModelConfig, Vec<f32>), RecipeError> {
     let halves = source.config().rope.layout == RopeLayout::Halves;
     let mut config = source.config().clone();
     config.rope.layout = RopeLayout::Interleaved;

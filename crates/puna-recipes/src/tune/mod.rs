@@ -3,16 +3,20 @@
 mod base;
 mod items;
 mod pairs;
+mod prompts;
+mod samples;
 mod settings;
 mod supervised;
 mod writer;
 
-pub(crate) use base::{Base, dense_weights};
+pub(crate) use base::Base;
 pub(crate) use items::{Item, Packed, RowBatch, pack, shuffled};
 pub(crate) use pairs::{Pair, PairBatch, Pairs, PairsTable, batches, read_pairs};
+pub(crate) use prompts::{Prompt, Prompts, PromptsTable, read_prompt_files};
+pub(crate) use samples::{Growing, JsonDialogue, JsonMessage, read_lines, to_json, write_lines};
 pub(crate) use settings::{CheckpointTable, LoraTable, OptimizerTable, Place, in_words};
 pub(crate) use supervised::{Learned, Supervised};
-pub(crate) use writer::{Drawn, Writer};
+pub(crate) use writer::{Drawn, Writer, answer_seed};
 
 use puna_tokenizer::Tokenizer;
 use puna_tokenizer::chat::{ChatError, ChatTemplate, Message, Role};

@@ -31,8 +31,6 @@ pub(crate) struct Pair {
     pub item: Item,
     pub strength: Option<u8>,
     pub safety: Option<SafetyLabel>,
-    /// The texts of the answers, for baselines and samples.
-    pub texts: [String; 2],
 }
 
 /// Pairs to learn from, and those held out.
@@ -148,8 +146,7 @@ fn pair(record: &PreferenceRecord, base: &Base, seq_len: usize) -> Result<Pair, 
         let detail = "expected two answers, found the same tokens twice".to_owned();
         return Err(Why { kind: "equal answers", detail });
     }
-    let texts = [record.chosen.clone(), record.rejected.clone()];
-    Ok(Pair { item, strength: record.strength, safety: record.safety, texts })
+    Ok(Pair { item, strength: record.strength, safety: record.safety })
 }
 
 /// Whether the hash of the prompt is among the lowest `fraction`: pairs of one prompt share their side.

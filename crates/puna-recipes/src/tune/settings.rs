@@ -146,12 +146,12 @@ impl OptimizerTable {
 }
 
 impl Place<'_> {
-    /// Where the configuration sets `key`, or its beginning.
+    /// Where the configuration sets `key` or has the table `[key]`, or its beginning.
     pub(crate) fn find(&self, key: &str) -> Range<usize> {
         let mut start = 0;
         for line in self.text.split_inclusive('\n') {
             let rest = line.trim_start().strip_prefix(key);
-            if rest.is_some_and(|rest| rest.trim_start().starts_with('=')) {
+            if rest.is_some_and(|rest| rest.trim_start().starts_with('=') || key.starts_with('[')) {
                 return start..start + line.trim_end().len();
             }
             start += line.len();

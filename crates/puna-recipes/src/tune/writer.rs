@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 
-use puna_core::KvType;
+use puna_core::{KvType, Rng, TensorSource};
 use puna_engine::{Engine, EngineConfig, Event, FinishReason, Request, Sampling};
 use puna_kernels::Cpu;
 use puna_model::{KvCache, Model, Runner};
@@ -19,7 +19,7 @@ const MAX_SEQS: usize = 64;
 /// An engine over a copy of the weights.
 pub(crate) struct Writer {
     engine: Engine<Runner>,
-    stop_id: u32,
+    stop_ids: Vec<u32>,
 }
 
 /// One answer.
@@ -29,6 +29,23 @@ pub(crate) struct Drawn {
     pub tokens: Vec<u32>,
     /// Whether it came to its end, instead of to its greatest length.
     pub is_complete: bool,
+}
+
+impl Drawn {
+    /// The answer's ids behind those of its prompt, with the token that ends it if it is complete.
+    pub(crate) fn after(&self, prompt: &[u32], eos_id: u32) -> Vec<u32> {
+        let mut ids = [prompt, &self.tokens].concat();
+        ids.extend(self.is_complete.then_some(eos_id));
+        ids
+    }
+}
+
+/// The seed of an answer, from a run's seed: other rounds and other answers have unrelated ones.
+pub(crate) fn answer_seed(seed: u64, round: u64, answer: u64) -> u64 {
+    let mut rng = Rng::new(seed, round);
+    let of_round = u64::from(rng.next_u32()) << 32 | u64::from(rng.next_u32());
+    let mut rng = Rng::new(of_round, answer);
+    u64::from(rng.next_u32()) << 32 | u64::from(rng.next_u32())
 }
 
 impl Writer {
@@ -43,8 +60,20 @@ impl Writer {
         ctx: usize,
         stop_id: u32,
     ) -> Result<Self, RecipeError> {
-        let source = TrainedWeights { layout, weights };
-        let model = Arc::new(Model::load(&source, ctx).map_err(refused)?);
+        Self::of_source(cpu, &TrainedWeights { layout, weights }, ctx, &[stop_id])
+    }
+
+    /// The same of a model as it is stored.
+    ///
+    /// # Errors
+    /// The network cannot run.
+    pub(crate) fn of_source(
+        cpu: &Cpu,
+        source: &dyn TensorSource,
+        ctx: usize,
+        stop_ids: &[u32],
+    ) -> Result<Self, RecipeError> {
+        let model = Arc::new(Model::load(source, ctx).map_err(refused)?);
         let cpu = Cpu::with_isa(cpu.isa(), cpu.pool().n_threads()).map_err(refused)?;
         let runner = Runner::new(model, cpu, KvType::F32, MAX_SEQS * KvCache::blocks_for(ctx));
         let config = EngineConfig {
@@ -53,7 +82,7 @@ impl Writer {
             prefix_cache: true,
             max_draft: 0,
         };
-        Ok(Self { engine: Engine::new(runner, config), stop_id })
+        Ok(Self { engine: Engine::new(runner, config), stop_ids: stop_ids.to_vec() })
     }
 
     /// An answer to each prompt, of at most `max_new_tokens`, drawn as `sampling` says for its index.
@@ -73,7 +102,7 @@ impl Writer {
                 prompt: prompt.to_vec(),
                 max_new_tokens: Some(max_new_tokens),
                 sampling: sampling(index),
-                stop_ids: vec![self.stop_id],
+                stop_ids: self.stop_ids.clone(),
                 n_logprobs: None,
             };
             index_of.insert(self.engine.submit(request).map_err(refused)?, index);

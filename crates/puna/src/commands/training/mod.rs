@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use puna_hub::OpenOptions;
 use puna_kernels::Cpu;
 use puna_recipes::{Ending, Log, Recipe, RecipeError, Report, Start};
 
 use crate::args::ThreadsArg;
+use crate::environment;
 use crate::failure::{Interrupted, Usage};
 use crate::interrupt::Interrupt;
 use crate::system;
@@ -41,7 +43,24 @@ pub(super) struct StageArgs {
     threads: ThreadsArg,
 }
 
+/// Opens a stage: from the name and the text of its configuration, and the folder where its paths start.
+pub(super) type Open = for<'a> fn(
+    &str,
+    &str,
+    &Path,
+    &OpenOptions,
+    &'a Cpu,
+) -> Result<Box<dyn Recipe + 'a>, RecipeError>;
+
 impl StageArgs {
+    /// Reads the configuration, opens the stage, and runs it.
+    pub(super) fn run(&self, open: Open) -> anyhow::Result<()> {
+        let (file, text) = self.read()?;
+        let (cpu, options) = (self.cpu()?, environment::open_options(None));
+        let recipe = open(&file, &text, self.folder(), &options, &cpu)?;
+        self.drive(&*recipe, &text)
+    }
+
     /// Where the configuration's paths start.
     pub(super) fn folder(&self) -> &Path {
         self.config.parent().unwrap_or(Path::new(""))

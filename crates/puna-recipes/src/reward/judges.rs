@@ -1,0 +1,91 @@
+//! Both reward models together, by the paper's piecewise rule (arXiv 2307.09288, section 3.2.3).
+
+use std::path::Path;
+
+use puna_kernels::Cpu;
+use puna_ops::Precision;
+use puna_train::rl::{combined, sigmoid};
+
+use super::Scorer;
+use crate::RecipeError;
+use crate::tune::{Base, Drawn, Place, Prompt};
+
+/// The helpfulness model, and the safety model where there is one.
+pub(crate) struct Judges {
+    helpfulness: Scorer,
+    safety: Option<Scorer>,
+    threshold: f64,
+}
+
+/// What they say of an answer, each from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Verdict {
+    pub helpfulness: f64,
+    /// That of the safety model; 1 without one.
+    pub safety: f64,
+    /// The one that counts.
+    pub score: f64,
+}
+
+impl Judges {
+    /// Opens both; each must read the tokens that `base` writes.
+    pub(crate) fn open(
+        place: &Place<'_>,
+        helpfulness: &Path,
+        safety: Option<&Path>,
+        threshold: f64,
+        base: &Base,
+        precision: Precision,
+    ) -> Result<Self, RecipeError> {
+        let open = |folder: &Path| {
+            let scorer = Scorer::with_precision(&place.path(folder), precision)?;
+            scorer.check_vocabulary(&base.tokenizer_file, &base.name)?;
+            if scorer.context() < base.config.max_seq_len {
+                return Err(RecipeError::Check(format!(
+                    "{}: expected a reward model of a context of at least {}, found {}",
+                    folder.display(),
+                    base.config.max_seq_len,
+                    scorer.context()
+                )));
+            }
+            Ok(scorer)
+        };
+        Ok(Self {
+            helpfulness: open(helpfulness)?,
+            safety: safety.map(open).transpose()?,
+            threshold,
+        })
+    }
+
+    /// A hash of both, for a run's settings.
+    pub(crate) fn hash(&self) -> String {
+        let safety = self.safety.as_ref().map(|safety| safety.hash().to_string());
+        format!("{} {safety:?}", self.helpfulness.hash())
+    }
+
+    /// Verdicts on answers to prompts, each read at its last token: EOS where the answer is complete.
+    pub(crate) fn verdicts(
+        &self,
+        cpu: &Cpu,
+        answers: &[(&Prompt, &Drawn)],
+        eos_id: u32,
+    ) -> Result<Vec<Verdict>, RecipeError> {
+        let texts: Vec<Vec<u32>> = answers.iter().map(|(p, a)| a.after(&p.ids, eos_id)).collect();
+        let helpfulness = self.helpfulness.score(cpu, &texts);
+        let safety = self.safety.as_ref().map(|safety| safety.score(cpu, &texts));
+        let verdict = |i: usize| {
+            let h = sigmoid(helpfulness[i].0);
+            let s = safety.as_ref().map_or(1.0, |safety| sigmoid(safety[i].0));
+            let is_safety = answers[i].0.is_safety && safety.is_some();
+            let score = combined(s, h, is_safety, self.threshold);
+            if score.is_finite() {
+                return Ok(Verdict { helpfulness: h, safety: s, score });
+            }
+            Err(RecipeError::Check(format!(
+                "answer {}: expected a finite reward, found {score}",
+                i + 1
+            )))
+        };
+        (0..answers.len()).map(verdict).collect()
+    }
+}
