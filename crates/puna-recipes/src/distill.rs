@@ -12,7 +12,6 @@ use puna_kernels::Cpu;
 use puna_tokenizer::chat::{ChatTemplate, Message, Role};
 use serde::{Deserialize, Serialize};
 
-use crate::pretrain::precision_of;
 use crate::reward::Scorer;
 use crate::run::RunFolder;
 use crate::sft::{DataTable, Learn, Sft, SftConfig};
@@ -121,7 +120,7 @@ impl<'a> Distill<'a> {
             "a number above 0",
             config.temperature,
         )?;
-        let precision = precision_of(None, file, text, cpu.isa())?;
+        let precision = place.precision(None, cpu)?;
         let base = Base::open(&place.model(&config.model), options)?;
         let safety = Scorer::with_precision(&place.path(&config.safety), precision)?;
         safety.check_vocabulary(&base.tokenizer_file, &base.name)?;

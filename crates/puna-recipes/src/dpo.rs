@@ -14,10 +14,9 @@ use puna_ops::Precision;
 use puna_train::rl::dpo_loss;
 use puna_train::{Layout, LoraShape, MemoryNeeds, Pass, flops_per_token};
 use serde::Deserialize;
-use toml::Spanned;
 
 use crate::numbers::Count;
-use crate::pretrain::{PrecisionChoice, precision_of};
+use crate::pretrain::PrecisionChoice;
 use crate::run::{Chain, Form, Learner, State};
 use crate::sft::Unfit;
 use crate::tune::{
@@ -51,7 +50,7 @@ struct DpoConfig {
     micro_batch: Option<usize>,
     #[serde(default)]
     recompute: bool,
-    precision: Option<Spanned<PrecisionChoice>>,
+    precision: Option<PrecisionChoice>,
     /// Of the order of pairs and of new adapters.
     #[serde(default)]
     seed: u64,
@@ -136,10 +135,10 @@ impl<'a> Dpo<'a> {
         let config: DpoConfig = place.parse()?;
         config.optimizer.check(&place)?;
         let lora = config.lora.as_ref().map(|table| table.shape(&place)).transpose()?;
-        let precision = precision_of(config.precision.as_ref(), file, text, cpu.isa())?;
+        let precision = place.precision(config.precision, cpu)?;
         let base = Base::open(&place.model(&config.model), options)?;
         let seq_len = place.seq_len(config.seq_len, &base)?;
-        let micro_batch = config.micro_batch.unwrap_or((8192 / seq_len).max(1));
+        let micro_batch = config.micro_batch.unwrap_or((2048 / seq_len).max(1));
         place.at_least_one("batch", config.batch)?;
         place.at_least_one("epochs", config.epochs as usize)?;
         place.at_least_one("micro_batch", micro_batch)?;

@@ -3,6 +3,7 @@
 //! A recipe has its configuration with the paper's values as defaults, a plan that derives every number before anything
 //! runs, and its loop in the open.
 
+mod align;
 mod answer;
 mod distill;
 mod dpo;
@@ -18,6 +19,7 @@ mod run;
 mod sft;
 mod tune;
 
+pub use align::Align;
 pub use answer::{AnswerJob, answer};
 pub use distill::Distill;
 pub use dpo::Dpo;

@@ -16,7 +16,6 @@ use puna_kernels::Cpu;
 use puna_train::rl::{best_of, max_and_median};
 use serde::{Deserialize, Serialize};
 
-use crate::pretrain::precision_of;
 use crate::reward::{Judges, Verdict};
 use crate::run::RunFolder;
 use crate::sft::{DataTable, Learn, Sft, SftConfig};
@@ -143,7 +142,7 @@ impl<'a> Reject<'a> {
             "a number above 0",
             config.temperature,
         )?;
-        let precision = precision_of(None, file, text, cpu.isa())?;
+        let precision = place.precision(None, cpu)?;
         let base = Base::open(&place.model(&config.model), options)?;
         let (helpfulness, safety) = (&config.helpfulness, config.safety.as_deref());
         let judges = Judges::open(&place, helpfulness, safety, config.threshold, &base, precision)?;

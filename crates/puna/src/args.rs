@@ -8,7 +8,7 @@ use puna_core::KvType;
 use puna_engine::{EngineConfig, MAX_DRAFT};
 
 use crate::commands::{
-    answer, bench, chat, completions, convert, data, distill, dpo, gatt, generate, imatrix,
+    align, answer, bench, chat, completions, convert, data, distill, dpo, gatt, generate, imatrix,
     inspect, list, perplexity, ppo, pretrain, pull, quantize, reject, report, reward, rm, serve,
     sft, synth, tokenize, tokenizer,
 };
@@ -48,6 +48,7 @@ pub(crate) enum Command {
     Ppo(ppo::PpoArgs),
     Distill(distill::DistillArgs),
     Dpo(dpo::DpoArgs),
+    Align(align::AlignArgs),
     Report(report::ReportArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
@@ -59,7 +60,7 @@ const GROUPS: [(&str, &[&str]); 7] = [
     ("Models", &["inspect", "tokenize", "convert", "quantize", "synth"]),
     ("Quality", &["imatrix", "perplexity"]),
     ("Training", &["tokenizer", "data", "pretrain", "report"]),
-    ("Alignment", &["sft", "gatt", "reward", "reject", "ppo", "distill", "dpo"]),
+    ("Alignment", &["sft", "gatt", "reward", "reject", "ppo", "distill", "dpo", "align"]),
     ("Store", &["pull", "list", "rm"]),
     ("Machine and shell", &["bench", "completions"]),
 ];

@@ -27,7 +27,7 @@ use clap::FromArgMatches;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    answer, bench, chat, completions, convert, data, distill, dpo, gatt, generate, imatrix,
+    align, answer, bench, chat, completions, convert, data, distill, dpo, gatt, generate, imatrix,
     inspect, list, perplexity, ppo, pretrain, pull, quantize, reject, report, reward, rm, serve,
     sft, synth, tokenize, tokenizer,
 };
@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         Command::Ppo(args) => ppo::run(args),
         Command::Distill(args) => distill::run(args),
         Command::Dpo(args) => dpo::run(args),
+        Command::Align(args) => align::run(args),
         Command::Report(args) => report::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => completions::run(args),

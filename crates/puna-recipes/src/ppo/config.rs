@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use toml::Spanned;
 
 use crate::RecipeError;
 use crate::pretrain::PrecisionChoice;
@@ -65,7 +64,7 @@ pub(crate) struct PpoConfig {
     #[serde(default)]
     pub recompute: bool,
     /// What factors of products are rounded to.
-    pub precision: Option<Spanned<PrecisionChoice>>,
+    pub precision: Option<PrecisionChoice>,
     /// Of answers and of the order of prompts.
     #[serde(default)]
     pub seed: u64,

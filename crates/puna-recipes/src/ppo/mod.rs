@@ -28,7 +28,6 @@ use config::PpoConfig;
 use rollout::{Group, Rollout};
 
 use crate::numbers::Count;
-use crate::pretrain::precision_of;
 use crate::reward::{Judges, Verdict};
 use crate::run::{Chain, Form, Learner, State};
 use crate::tune::{
@@ -73,7 +72,7 @@ impl<'a> Ppo<'a> {
         let config: PpoConfig = place.parse()?;
         config.check(&place)?;
         let lora = config.lora.as_ref().map(|table| table.shape(&place)).transpose()?;
-        let precision = precision_of(config.precision.as_ref(), file, text, cpu.isa())?;
+        let precision = place.precision(config.precision, cpu)?;
         let base = Base::open(&place.model(&config.model), options)?;
         let (helpfulness, safety) = (&config.helpfulness, config.safety.as_deref());
         let judges = Judges::open(&place, helpfulness, safety, config.threshold, &base, precision)?;
@@ -86,8 +85,11 @@ impl<'a> Ppo<'a> {
             config.seed,
             fraction,
         )?;
-        let seq_len = base.config.max_seq_len;
-        let micro_batch = config.micro_batch.unwrap_or((8192 / seq_len).max(1));
+        // Rows as short as the longest answer allows: attention costs less, and little is filler.
+        let all = prompts.train.iter().chain(&prompts.held_out);
+        let longest = all.map(|prompt| prompt.ids.len()).max().unwrap_or(0) + max_new_tokens + 1;
+        let seq_len = longest.next_multiple_of(64).min(base.config.max_seq_len);
+        let micro_batch = config.micro_batch.unwrap_or((2048 / seq_len).max(1));
         place.at_least_one("micro_batch", micro_batch)?;
         let layout = Layout::with_score(&base.config);
         Ok(Self {
@@ -160,7 +162,13 @@ impl<'a> Ppo<'a> {
     ) -> Result<Vec<Drawn>, RecipeError> {
         let (config, network) = (&self.config, Layout::new(&self.base.config));
         let weights = &weights[..network.len()];
-        let mut writer = Writer::new(self.cpu, &network, weights, self.seq_len, self.base.eos_id)?;
+        let mut writer = Writer::new(
+            self.cpu,
+            &network,
+            weights,
+            self.base.config.max_seq_len,
+            self.base.eos_id,
+        )?;
         let ids: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt.ids[..]).collect();
         writer.write(&ids, config.max_new_tokens, |i| Sampling {
             temperature: config.temperature,

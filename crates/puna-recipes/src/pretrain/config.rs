@@ -300,7 +300,10 @@ impl PretrainConfig {
     /// # Errors
     /// The set lacks what was asked for, with line and column.
     pub fn precision(&self, file: &str, text: &str, isa: Isa) -> Result<Precision, RecipeError> {
-        precision_of(self.precision.as_ref(), file, text, isa)
+        let choice = self.precision.as_ref();
+        let span = choice.map_or(0..0, Spanned::span);
+        precision_of(choice.map(|choice| *choice.get_ref()), isa)
+            .map_err(|message| located(file, text, span, &message))
     }
 
     /// Decides every number, for a vocabulary of `vocab_size`.
@@ -398,27 +401,17 @@ impl PretrainConfig {
     }
 }
 
-/// The precision that a setting means on an instruction set, or the error that it has none.
-pub(crate) fn precision_of(
-    choice: Option<&Spanned<PrecisionChoice>>,
-    file: &str,
-    text: &str,
-    isa: Isa,
-) -> Result<Precision, RecipeError> {
-    let (choice, span) = match choice {
-        Some(choice) => (*choice.get_ref(), choice.span()),
-        None => (PrecisionChoice::Auto, 0..0),
-    };
-    let precision = match choice {
+/// The precision that a setting means on an instruction set, or what to say where it has none.
+pub(crate) fn precision_of(choice: Option<PrecisionChoice>, isa: Isa) -> Result<Precision, String> {
+    let precision = match choice.unwrap_or(PrecisionChoice::Auto) {
         PrecisionChoice::Auto => Precision::best(isa),
         PrecisionChoice::F32 => Precision::F32,
         PrecisionChoice::Bf16 => Precision::Bf16,
     };
-    if precision.is_available(isa) {
-        return Ok(precision);
+    match precision.is_available(isa) {
+        true => Ok(precision),
+        false => Err(format!("precision: expected \"auto\" or \"f32\" with {isa}, found \"bf16\"")),
     }
-    let message = format!("precision: expected \"auto\" or \"f32\" with {isa}, found \"bf16\"");
-    Err(located(file, text, span, &message))
 }
 
 /// The largest divisor of the batch with no more than some thousand tokens: enough for products to be efficient.

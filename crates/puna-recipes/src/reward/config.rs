@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use puna_train::rl::Margins;
 use serde::Deserialize;
-use toml::Spanned;
 
 use crate::pretrain::PrecisionChoice;
 use crate::sft::Unfit;
@@ -34,7 +33,7 @@ pub(crate) struct RewardConfig {
     #[serde(default)]
     pub recompute: bool,
     /// What factors of products are rounded to.
-    pub precision: Option<Spanned<PrecisionChoice>>,
+    pub precision: Option<PrecisionChoice>,
     /// Of the order of pairs and of the new head.
     #[serde(default)]
     pub seed: u64,

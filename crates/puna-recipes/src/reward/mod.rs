@@ -28,7 +28,6 @@ pub(crate) use judges::{Judges, Verdict};
 pub use scorer::{Score, Scorer};
 
 use crate::numbers::Count;
-use crate::pretrain::precision_of;
 use crate::run::{Chain, Form, Learner, State};
 use crate::tune::{
     Base, Learned, Pair, PairBatch, Pairs, Place, RowBatch, Supervised, batches, in_words,
@@ -73,10 +72,10 @@ impl<'a> Reward<'a> {
         let config: RewardConfig = place.parse()?;
         config.optimizer.check(&place)?;
         let lora = config.lora.as_ref().map(|table| table.shape(&place)).transpose()?;
-        let precision = precision_of(config.precision.as_ref(), file, text, cpu.isa())?;
+        let precision = place.precision(config.precision, cpu)?;
         let base = Base::open(&place.model(&config.model), options)?;
         let seq_len = place.seq_len(config.seq_len, &base)?;
-        let micro_batch = config.micro_batch.unwrap_or((8192 / seq_len).max(1));
+        let micro_batch = config.micro_batch.unwrap_or((2048 / seq_len).max(1));
         place.at_least_one("batch", config.batch)?;
         place.at_least_one("epochs", config.epochs as usize)?;
         place.at_least_one("micro_batch", micro_batch)?;

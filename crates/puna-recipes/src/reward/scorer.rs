@@ -16,7 +16,7 @@ use crate::run::read_scoring_network;
 use crate::tune::{Item, RowBatch, pack};
 
 /// Tokens that are scored at once.
-const BATCH_TOKENS: usize = 4096;
+const BATCH_TOKENS: usize = 2048;
 
 /// A reward model in memory.
 pub struct Scorer {

@@ -109,6 +109,20 @@ impl RunFolder {
         Ok(steps)
     }
 
+    /// What the run is for: the checkpoint that was measured as the best, where one was, else the last.
+    ///
+    /// # Errors
+    /// There is none yet, or it cannot be read.
+    pub fn result(&self) -> Result<PathBuf, RecipeError> {
+        let steps = self.checkpoints()?;
+        let Some(&last) = steps.last() else {
+            return Err(RecipeError::run(&self.path, "checkpoints", "at least one", "none"));
+        };
+        let (state, _) = Checkpoint::read_state(&self.checkpoint(last))?;
+        let best = state.best.map(|(step, _)| step).filter(|step| steps.contains(step));
+        Ok(self.checkpoint(best.unwrap_or(last)))
+    }
+
     /// Removes all checkpoints but the last `keep` and those of `kept`.
     ///
     /// # Errors

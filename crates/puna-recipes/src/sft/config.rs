@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use puna_data::chat::OnProblem;
 use serde::Deserialize;
-use toml::Spanned;
 
 use crate::RecipeError;
 use crate::pretrain::PrecisionChoice;
@@ -34,7 +33,7 @@ pub(crate) struct SftConfig {
     #[serde(default)]
     pub recompute: bool,
     /// What factors of products are rounded to.
-    pub precision: Option<Spanned<PrecisionChoice>>,
+    pub precision: Option<PrecisionChoice>,
     /// Of the order of conversations and of new adapters.
     #[serde(default)]
     pub seed: u64,

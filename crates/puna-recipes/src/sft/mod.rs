@@ -25,7 +25,6 @@ pub(crate) use config::{DataTable, Learn, SftConfig, Unfit};
 use data::Counts;
 
 use crate::numbers::Count;
-use crate::pretrain::precision_of;
 use crate::run::{Chain, Form, Learner, State};
 use crate::tune::{
     Base, Item, Learned, Packed, Place, RowBatch, Supervised, Writer, in_words, pack, prompt_ids,
@@ -82,11 +81,11 @@ impl<'a> Sft<'a> {
     ) -> Result<Self, RecipeError> {
         config.optimizer.check(place)?;
         let lora = config.lora.as_ref().map(|table| table.shape(place)).transpose()?;
-        let precision = precision_of(config.precision.as_ref(), place.file, place.text, cpu.isa())?;
+        let precision = place.precision(config.precision, cpu)?;
         let base = Base::open(&place.model(&config.model), options)?;
         let seq_len = place.seq_len(config.seq_len, &base)?;
         let batch = config.batch;
-        let micro_batch = config.micro_batch.unwrap_or((8192 / seq_len).clamp(1, batch.max(1)));
+        let micro_batch = config.micro_batch.unwrap_or((2048 / seq_len).clamp(1, batch.max(1)));
         place.at_least_one("batch", batch)?;
         place.at_least_one("epochs", config.epochs as usize)?;
         place.at_least_one("micro_batch", micro_batch)?;

@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 
 use puna_core::LayerWeight;
 use puna_data::DataError;
+use puna_kernels::Cpu;
+use puna_ops::Precision;
 use puna_train::{LoraShape, OptimizerConfig};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::Base;
 use crate::RecipeError;
+use crate::pretrain::{PrecisionChoice, precision_of};
 
 /// A configuration's file, for messages, and the folder that its paths start from.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +47,16 @@ impl Place<'_> {
     /// Refuses a zero.
     pub(crate) fn at_least_one(&self, key: &str, found: usize) -> Result<(), RecipeError> {
         self.check(key, found > 0, "1 or more", found)
+    }
+
+    /// What factors of products are rounded to: a setting, or what is best on this CPU.
+    pub(crate) fn precision(
+        &self,
+        choice: Option<PrecisionChoice>,
+        cpu: &Cpu,
+    ) -> Result<Precision, RecipeError> {
+        precision_of(choice, cpu.isa())
+            .map_err(|message| self.error(self.find("precision"), &message))
     }
 
     /// The length of rows: a setting, or the model's context, which is the most.

@@ -1,5 +1,6 @@
 //! One file a subcommand: its arguments, their check, and the calls into the libraries.
 
+pub(crate) mod align;
 pub(crate) mod answer;
 pub(crate) mod bench;
 pub(crate) mod chat;

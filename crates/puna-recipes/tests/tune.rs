@@ -1,0 +1,389 @@
+//! Stages after pre-training on the smallest model that comes along: they learn, they resume to the same bits, their
+//! checkpoints open elsewhere, and they say what is wrong.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use puna_core::Rng;
+use puna_hub::OpenOptions;
+use puna_kernels::Cpu;
+use puna_recipes::{
+    Align, Dpo, Ending, Gatt, Log, Ppo, Recipe, RecipeError, Reject, Report, Reward, RunFolder,
+    Scorer, Sft, Start, StepRecord,
+};
+use puna_tokenizer::chat::{Message, Role};
+use serde_json::json;
+
+/// A folder with data, configurations and runs.
+struct Desk(tempfile::TempDir);
+
+const NOUNS: [&str; 6] = ["cat", "dog", "fox", "bear", "boat", "tree"];
+
+const SFT: &str = "model = \"stories260K\"\nseq_len = 128\nbatch = 4\nepochs = 1\nprecision = \"f32\"\n\
+                   [[data]]\npath = \"chat.jsonl\"\n[optimizer]\nlr = 3e-3\n\
+                   [eval]\nevery = 10\nfraction = 0.1\nprompts = [\"Tell me about a fox.\"]\nsample_tokens = 24\n\
+                   [checkpoint]\nevery = 4\nkeep = 1\n";
+
+const REWARD: &str = "model = \"stories260K\"\nseq_len = 128\nbatch = 16\nepochs = 2\nprecision = \"f32\"\nmargin = \"small\"\n\
+                      safety_weight = 0.5\n[[data]]\npath = \"pairs.jsonl\"\n[optimizer]\nlr = 2e-3\n\
+                      [eval]\nfraction = 0.1\n[checkpoint]\nevery = 3\nkeep = 1\n";
+
+impl Desk {
+    fn new() -> Self {
+        let desk = Self(tempfile::tempdir().unwrap());
+        let mut rng = Rng::new(1, 0);
+        let mut pick = |n: usize| (rng.next_f64() * n as f64) as usize;
+        let (mut chat, mut pairs, mut prompts) = (String::new(), String::new(), String::new());
+        for i in 0..120 {
+            let noun = NOUNS[pick(6)];
+            let other = NOUNS[(NOUNS.iter().position(|n| *n == noun).unwrap() + 1 + pick(5)) % 6];
+            let asked = format!("Tell me about a {noun}, please, number {i}.");
+            let (good, bad) =
+                (format!("Once there was a {noun}."), format!("No, see the {other}."));
+            let messages =
+                json!([{"role": "user", "content": asked}, {"role": "assistant", "content": good}]);
+            chat += &format!("{}\n", json!({"messages": messages}));
+            let prompt = json!([{"role": "user", "content": asked}]);
+            let pair = json!({
+                "prompt": prompt, "chosen": good, "rejected": bad, "strength": i % 4, "safety": "chosen_safe",
+            });
+            pairs += &format!("{pair}\n");
+            prompts += &format!("{}\n", json!({"prompt": asked, "is_safety": i % 5 == 0}));
+        }
+        for (name, text) in
+            [("chat.jsonl", chat), ("pairs.jsonl", pairs), ("prompts.jsonl", prompts)]
+        {
+            fs::write(desk.path(name), text).unwrap();
+        }
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Opens a stage, and runs it into the folder `run`, new or not, until `most` steps were reported.
+    fn run(
+        &self,
+        stage: &str,
+        text: &str,
+        run: &str,
+        n_threads: usize,
+        most: u64,
+    ) -> Result<Ending, RecipeError> {
+        self.run_noting(stage, text, run, n_threads, most).0
+    }
+
+    fn run_noting(
+        &self,
+        stage: &str,
+        text: &str,
+        run: &str,
+        n_threads: usize,
+        most: u64,
+    ) -> (Result<Ending, RecipeError>, Vec<String>) {
+        let (cpu, options) = (Cpu::new(n_threads).unwrap(), OpenOptions::default());
+        let (file, folder) = (format!("{stage}.toml"), self.0.path());
+        let opened: Result<Box<dyn Recipe + '_>, RecipeError> = match stage {
+            "sft" => Sft::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
+            "reward" => Reward::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
+            "dpo" => Dpo::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
+            "ppo" => Ppo::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
+            "reject" => Reject::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
+            "gatt" => Gatt::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
+            "align" => Align::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
+            other => panic!("no stage {other}"),
+        };
+        let recipe = match opened {
+            Ok(recipe) => recipe,
+            Err(e) => return (Err(e), Vec::new()),
+        };
+        assert!(!recipe.plan().is_empty());
+        let (n_steps, mut notes) = (Cell::new(0), Vec::new());
+        let stop = || n_steps.get() >= most;
+        let mut on = |report: Report<'_>| match report {
+            Report::Step { .. } => n_steps.set(n_steps.get() + 1),
+            Report::Note(note) => notes.push(note),
+            Report::Checkpoint { .. } => {}
+        };
+        let path = self.path(run);
+        let start = if path.exists() { Start::Resume } else { Start::New { config: text } };
+        let ending = recipe.run(&path, start, &stop, &mut on);
+        (ending, notes)
+    }
+
+    /// The last checkpoint's step, and its files that a result is made of.
+    fn result(&self, run: &str) -> (u64, Vec<Vec<u8>>) {
+        let folder = RunFolder::open(&self.path(run)).unwrap();
+        let step = *folder.checkpoints().unwrap().last().unwrap();
+        let names = [
+            "model.safetensors",
+            "value_head.safetensors",
+            "adapter_model.safetensors",
+            "optimizer.safetensors",
+        ];
+        let files = names.map(|name| folder.checkpoint(step).join(name));
+        (
+            step,
+            files.iter().filter(|file| file.exists()).map(|file| fs::read(file).unwrap()).collect(),
+        )
+    }
+
+    /// A path of the last checkpoint for a configuration.
+    fn checkpoint(&self, run: &str) -> String {
+        let folder = RunFolder::open(&self.path(run)).unwrap();
+        let step = *folder.checkpoints().unwrap().last().unwrap();
+        folder.checkpoint(step).display().to_string()
+    }
+
+    /// Runs a stage whole, and again in pieces with other threads and micro-batches: to the same bits.
+    fn check_exact(&self, stage: &str, text: &str, piece: u64) {
+        assert_eq!(self.run(stage, text, "whole", 1, u64::MAX).unwrap(), Ending::Complete);
+        let (whole, other) = (self.result("whole"), format!("micro_batch = 1\n{text}"));
+        for n_threads in (1..4).cycle() {
+            match self.run(stage, &other, "pieces", n_threads, piece).unwrap() {
+                Ending::Stopped => {}
+                ending => {
+                    assert_eq!(ending, Ending::Complete);
+                    break;
+                }
+            }
+        }
+        assert!(whole == self.result("pieces"), "{stage}");
+        assert_eq!(self.losses("whole"), self.losses("pieces"));
+    }
+
+    fn log(&self, run: &str) -> Vec<StepRecord> {
+        Log::read(&self.path(run)).unwrap()
+    }
+
+    fn losses(&self, run: &str) -> Vec<(u64, Option<f64>, u64)> {
+        self.log(run).iter().map(|r| (r.step, r.loss, r.tokens)).collect()
+    }
+}
+
+#[test]
+fn fine_tuning_learns_and_resumes_to_the_same_bits() {
+    let desk = Desk::new();
+    desk.check_exact("sft", SFT, 3);
+    let log = desk.log("whole");
+    let last = log.last().unwrap();
+    assert!(last.loss.unwrap() < 0.5 * log[0].loss.unwrap(), "{log:?}");
+    assert!(last.metrics["held_out_loss"].is_finite());
+    assert!(last.samples[0].starts_with("Tell me about a fox.\n→"), "{:?}", last.samples);
+    let opened = puna_hub::open(&desk.checkpoint("whole"), &OpenOptions::default()).unwrap();
+    // It says its chat form, which is the built-in one.
+    let messages = [Message::new(Role::System, "Be kind."), Message::new(Role::User, " Hi ")];
+    let turns =
+        [&messages[..], &[Message::new(Role::Assistant, "Yes?"), Message::new(Role::User, "No")]]
+            .concat();
+    let llama2 = puna_tokenizer::chat::ChatTemplate::Llama2;
+    assert!(opened.checkpoint.chat_template.is_some());
+    for dialogue in [&messages[..], &turns] {
+        assert_eq!(
+            opened.template.render(&opened.tokenizer, dialogue).unwrap(),
+            llama2.render(&opened.tokenizer, dialogue).unwrap()
+        );
+    }
+}
+
+#[test]
+fn adapters_learn_alone_and_resume_to_the_same_bits() {
+    let desk = Desk::new();
+    let text = format!(
+        "{SFT}[lora]\nrank = 4\nalpha = 8.0\ntargets = [\"q_proj\", \"v_proj\", \"down_proj\"]\n"
+    );
+    desk.check_exact("sft", &text, 3);
+    let log = desk.log("whole");
+    assert!(log.last().unwrap().loss.unwrap() < 0.8 * log[0].loss.unwrap());
+    let checkpoint = PathBuf::from(desk.checkpoint("whole"));
+    assert!(!checkpoint.join("model.safetensors").exists());
+    let config: serde_json::Value =
+        serde_json::from_slice(&fs::read(checkpoint.join("adapter_config.json")).unwrap()).unwrap();
+    assert_eq!((&config["r"], &config["peft_type"]), (&json!(4), &json!("LORA")));
+    assert_eq!(config["target_modules"], json!(["down_proj", "q_proj", "v_proj"]));
+}
+
+#[test]
+fn reward_models_learn_resume_and_score() {
+    let desk = Desk::new();
+    desk.check_exact("reward", REWARD, 2);
+    let metrics = desk.log("whole").last().unwrap().metrics.clone();
+    assert!(metrics["held_out_accuracy"] > 0.9 && metrics["unsafe_recall"] > 0.9, "{metrics:?}");
+    let cpu = Cpu::new(2).unwrap();
+    let scorer = Scorer::open(Path::new(&desk.checkpoint("whole")), &cpu).unwrap();
+    let dialogue = |answer: &str| {
+        vec![
+            Message::new(Role::User, "Tell me about a fox, please, number 7."),
+            Message::new(Role::Assistant, answer),
+        ]
+    };
+    let scores = scorer
+        .score_messages(&cpu, &[dialogue("Once there was a fox."), dialogue("No, see the boat.")])
+        .unwrap();
+    assert!(scores[0].0 > scores[1].0, "{scores:?}");
+    // A language model is none.
+    let error = puna_hub::open(&desk.checkpoint("whole"), &OpenOptions::default())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("LlamaForSequenceClassification"), "{error}");
+}
+
+#[test]
+fn preferences_are_learned_without_a_reward_model() {
+    let desk = Desk::new();
+    let text = "model = \"stories260K\"\nseq_len = 128\nbatch = 16\nprecision = \"f32\"\n[[data]]\npath = \"pairs.jsonl\"\n\
+                [optimizer]\nlr = 1e-3\n[eval]\nfraction = 0.1\n[checkpoint]\nevery = 2\nkeep = 1\n";
+    desk.check_exact("dpo", text, 2);
+    let metrics = desk.log("whole").last().unwrap().metrics.clone();
+    assert!(metrics["held_out_accuracy"] > 0.9, "{metrics:?}");
+    // Policy and reference begin as one.
+    assert!((desk.log("whole")[0].loss.unwrap() - 2f64.ln()).abs() < 1e-12);
+}
+
+/// The best policy is known: of all answers of one token, the one that the reward model scores highest.
+#[test]
+fn reinforcement_finds_the_best_answer_and_resumes_to_the_same_bits() {
+    let desk = Desk::new();
+    desk.run("reward", REWARD, "rm", 2, u64::MAX).unwrap();
+    let rm = desk.checkpoint("rm");
+    let text = format!(
+        "model = \"stories260K\"\nhelpfulness = \"{rm}\"\nsafety = \"{rm}\"\nprecision = \"f32\"\nbatch = 32\nmini_batch = 16\n\
+         iterations = 12\nmax_new_tokens = 6\nkl_coef = 0.002\n[[prompts]]\npath = \"prompts.jsonl\"\n\
+         [optimizer]\nlr = 1e-3\n[eval]\nevery = 6\nfraction = 0.2\n[checkpoint]\nevery = 4\nkeep = 1\n"
+    );
+    desk.check_exact("ppo", &text, 5);
+    let log = desk.log("whole");
+    let (first, last) = (&log[0].metrics, &log[11].metrics);
+    assert!(last["reward"] > first["reward"] + 0.05, "{first:?} {last:?}");
+    assert!(
+        first["kl"].abs() < 1e-9,
+        "before the first update the policy is the reference: {first:?}"
+    );
+    assert!(last["entropy"] < first["entropy"]);
+}
+
+#[test]
+fn the_best_of_many_answers_are_trained_on() {
+    let desk = Desk::new();
+    desk.run("sft", SFT, "sft", 2, u64::MAX).unwrap();
+    desk.run("reward", REWARD, "rm", 2, u64::MAX).unwrap();
+    let text = format!(
+        "model = \"{}\"\nhelpfulness = \"{}\"\nk = 3\nmax_new_tokens = 24\n[[prompts]]\npath = \"prompts.jsonl\"\nat_most = 20\n\
+         [sft]\nbatch = 2\nseq_len = 128\nepochs = 1\nprecision = \"f32\"\n",
+        desk.checkpoint("sft"),
+        desk.checkpoint("rm")
+    );
+    let (ending, notes) = desk.run_noting("reject", &text, "a", 2, u64::MAX);
+    assert_eq!(ending.unwrap(), Ending::Complete);
+    assert!(notes.iter().any(|note| note.starts_with("of 3 answers the best scores")), "{notes:?}");
+    // Cut off in the middle of sampling, it goes on to the same answers.
+    fs::create_dir_all(desk.path("b")).unwrap();
+    fs::write(desk.path("b/config.toml"), &text).unwrap();
+    let samples = fs::read_to_string(desk.path("a/samples.jsonl")).unwrap();
+    let cut = samples.match_indices('\n').nth(15).unwrap().0 + 20;
+    fs::write(desk.path("b/samples.jsonl"), &samples[..cut]).unwrap();
+    desk.run("reject", &text, "b", 1, u64::MAX).unwrap();
+    assert_eq!(samples, fs::read_to_string(desk.path("b/samples.jsonl")).unwrap());
+    assert!(desk.result("a") == desk.result("b"));
+}
+
+#[test]
+fn an_instruction_is_kept_in_mind() {
+    let desk = Desk::new();
+    desk.run("sft", SFT, "sft", 2, u64::MAX).unwrap();
+    let text = format!(
+        "model = \"{}\"\nn_dialogues = 12\nmax_turns = 2\nn_recall = 8\nmax_new_tokens = 16\nturns = [\"Tell me about a fox.\"]\n\
+         [[constraints]]\nlong = \"Tell me about a {{}}.\"\nshort = \"A {{}}.\"\nvalues = [\"dog\", \"bear\"]\nquestion = \"Tell me about it.\"\n\
+         [sft]\nbatch = 2\nseq_len = 256\nepochs = 1\nprecision = \"f32\"\n",
+        desk.checkpoint("sft")
+    );
+    let (ending, notes) = desk.run_noting("gatt", &text, "gatt", 2, u64::MAX);
+    assert_eq!(ending.unwrap(), Ending::Complete, "{notes:?}");
+    let recall: serde_json::Value =
+        serde_json::from_slice(&fs::read(desk.path("gatt/recall.json")).unwrap()).unwrap();
+    assert!(recall["before"]["2"].is_number() && recall["after"]["6"].is_number(), "{recall}");
+    // The instruction is in the first message alone.
+    for line in fs::read_to_string(desk.path("gatt/dialogues.jsonl")).unwrap().lines() {
+        let dialogue: serde_json::Value = serde_json::from_str(line).unwrap();
+        let said = |i: usize| dialogue["messages"][i]["content"].as_str().unwrap().to_owned();
+        assert!(["dog", "bear"].iter().any(|value| said(0).contains(value)), "{line}");
+        assert_eq!(said(2), "Tell me about it.");
+    }
+}
+
+#[test]
+fn a_plan_runs_stages_in_order_and_goes_on() {
+    let desk = Desk::new();
+    fs::write(desk.path("sft.toml"), SFT).unwrap();
+    fs::write(desk.path("rm.toml"), REWARD.replace("\"stories260K\"", "\"@tuned\"")).unwrap();
+    let plan = "[[stage]]\nname = \"tuned\"\nrecipe = \"sft\"\nconfig = \"sft.toml\"\n\
+                [[stage]]\nname = \"rm\"\nrecipe = \"reward\"\nconfig = \"rm.toml\"\n\
+                [compare]\nmodels = [\"stories260K\", \"@tuned\"]\nhelpfulness = \"@rm\"\nprompts = [{ path = \"prompts.jsonl\", at_most = 12 }]\n\
+                max_new_tokens = 24\n";
+    while desk.run("align", plan, "plan", 2, 7).unwrap() == Ending::Stopped {}
+    let table = fs::read_to_string(desk.path("plan/table.jsonl")).unwrap();
+    let score = |line: &str| {
+        serde_json::from_str::<serde_json::Value>(line).unwrap()["score"].as_f64().unwrap()
+    };
+    let scores: Vec<f64> = table.lines().map(score).collect();
+    assert!(scores[1] > scores[0], "{table}");
+}
+
+#[test]
+fn mistakes_are_named() {
+    let desk = Desk::new();
+    fs::write(desk.path("bad.jsonl"), "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", \"content\": \"\"}]}\n").unwrap();
+    let long = json!({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "so ".repeat(400)}]});
+    fs::write(desk.path("long.jsonl"), format!("{long}\n")).unwrap();
+    for (stage, text, expected) in [
+        (
+            "sft",
+            SFT.replace("batch = 4", "batch = 0"),
+            "sft.toml:3:1: batch: expected 1 or more, found 0",
+        ),
+        (
+            "sft",
+            SFT.replace("seq_len = 128", "seq_len = 1024"),
+            "expected 2 to 512, the model's context, found 1024",
+        ),
+        (
+            "sft",
+            SFT.replace("lr = 3e-3", "lr = 3.0"),
+            "lr: expected a number above 0, at most 1, found 3",
+        ),
+        ("sft", format!("colour = 1\n{SFT}"), "sft.toml:1:1: unknown field `colour`"),
+        (
+            "sft",
+            SFT.replace("chat.jsonl", "bad.jsonl"),
+            "bad.jsonl: line 1: expected text in message 2 (assistant), found none",
+        ),
+        (
+            "sft",
+            SFT.replace("chat.jsonl", "long.jsonl"),
+            "long.jsonl: line 1: expected at most 128 tokens, found",
+        ),
+        ("sft", SFT.replace("chat.jsonl", "none.jsonl"), "none.jsonl"),
+        ("sft", format!("{SFT}[lora]\nrank = 0\n"), "rank: expected a whole number, 1 or more"),
+        ("reward", REWARD.replace("\"small\"", "\"huge\""), "unknown variant `huge`"),
+        (
+            "align",
+            "[[stage]]\nname = \"a b\"\nrecipe = \"sft\"\nconfig = \"x\"\n".to_owned(),
+            "name: expected letters, digits and hyphens",
+        ),
+    ] {
+        let found = desk.run(stage, &text, "never", 1, 0).unwrap_err().to_string();
+        assert!(found.contains(expected), "{found}\nexpected {expected}");
+        assert!(!desk.path("never").exists());
+    }
+    // Skipped, they are counted; if nothing is left, that is said.
+    let text = format!("unfit = \"skip\"\n{}", SFT.replace("chat.jsonl", "long.jsonl"));
+    let found = desk.run("sft", &text, "never", 1, 0).unwrap_err().to_string();
+    assert!(found.contains("no conversation is left to train on"), "{found}");
+    // Another run's folder is refused.
+    desk.run("sft", SFT, "run", 1, 2).unwrap();
+    let found = desk.run("sft", &SFT.replace("3e-3", "2e-3"), "run", 1, 0).unwrap_err().to_string();
+    assert!(found.contains("setting optimizer of the run"), "{found}");
+}
