@@ -117,7 +117,8 @@ impl FormatError {
         Self::Io { file: file.to_string(), source }
     }
 
-    pub(crate) fn malformed(
+    /// A field of a file that is not what the form asks for.
+    pub fn malformed(
         file: impl Display,
         what: impl Display,
         expected: impl Display,
@@ -145,7 +146,8 @@ impl FormatError {
         }
     }
 
-    pub(crate) fn tensor(
+    /// A tensor that is not what the network asks for.
+    pub fn tensor(
         file: impl Display,
         tensor: impl Display,
         expected: impl Display,

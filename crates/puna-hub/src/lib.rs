@@ -12,6 +12,7 @@ mod error;
 mod importance;
 pub mod licence;
 mod llama2;
+mod lora;
 mod near;
 mod open;
 pub mod pull;

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use puna_formats::Checkpoint;
 use puna_tokenizer::Tokenizer;
 use puna_tokenizer::chat::ChatTemplate;
 
 use crate::built_in::{self, BuiltIn};
+use crate::lora::Adapted;
 use crate::pull::Reference;
 use crate::store::{Manifest, Store, StoreError};
 use crate::{HubError, near_matches, tokenizer};
@@ -22,6 +24,8 @@ pub struct OpenOptions {
     pub tokenizer: Option<PathBuf>,
     /// Whether the embedding may have more rows than the tokenizer has pieces, as some networks are padded.
     pub padded: bool,
+    /// A folder of adapters in PEFT's form, which are added to the model.
+    pub lora: Option<PathBuf>,
     /// Where pulled models lie; without it, they are not known by name.
     pub store: Option<Store>,
 }
@@ -50,7 +54,10 @@ pub struct Opened {
 /// No such model, files that cannot be used, no tokenizer, or one that does not fit the vocabulary.
 pub fn open(model: &str, options: &OpenOptions) -> Result<Opened, HubError> {
     let place = locate(model, options)?;
-    let checkpoint = place.checkpoint()?;
+    let mut checkpoint = place.checkpoint()?;
+    if let Some(folder) = &options.lora {
+        checkpoint.source = Arc::new(Adapted::open(checkpoint.source, folder)?);
+    }
     let found = tokenizer::find(&place, Some(&checkpoint), options)?;
     let vocab_size = checkpoint.source.config().vocab_size;
     let n_pieces = found.tokenizer.vocab_size();

@@ -99,6 +99,9 @@ pub(crate) struct ModelArgs {
     /// Read the tokenizer from FILE instead of looking for it
     #[arg(long, value_name = "FILE")]
     pub(crate) tokenizer: Option<PathBuf>,
+    /// Add the adapters in DIR, as PEFT and puna sft write them
+    #[arg(long, value_name = "DIR")]
+    pub(crate) lora: Option<PathBuf>,
     /// Context length in tokens [default: the model's]
     #[arg(long, value_name = "N", value_parser = count(1))]
     pub(crate) ctx: Option<usize>,

@@ -55,9 +55,10 @@ pub(crate) fn store_or_fail() -> anyhow::Result<Store> {
     store().context("no folder to keep models in: set PUNA_HOME")
 }
 
-/// How to open a MODEL, which may be a pulled one: with this tokenizer, or the model's own.
-pub(crate) fn open_options(tokenizer: Option<&PathBuf>) -> OpenOptions {
-    OpenOptions { tokenizer: tokenizer.cloned(), store: store(), ..OpenOptions::default() }
+/// How to open a MODEL, which may be a pulled one: with this tokenizer, or the model's own, and with these adapters.
+pub(crate) fn open_options(tokenizer: Option<&PathBuf>, lora: Option<&PathBuf>) -> OpenOptions {
+    let (tokenizer, lora) = (tokenizer.cloned(), lora.cloned());
+    OpenOptions { tokenizer, lora, store: store(), ..OpenOptions::default() }
 }
 
 /// How to reach the hub, by the names that huggingface.co's own programs use: `HF_ENDPOINT`, `HF_TOKEN` (else the file

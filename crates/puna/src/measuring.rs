@@ -26,6 +26,9 @@ pub(crate) struct MeasuringArgs {
     /// Read the tokenizer from FILE instead of looking for it
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     tokenizer: Option<PathBuf>,
+    /// Add the adapters in DIR, as PEFT and puna sft write them
+    #[arg(long, value_name = "DIR", help_heading = "Model")]
+    lora: Option<PathBuf>,
     /// How keys and values are stored
     #[arg(long, value_name = "TYPE", default_value = "f16", ignore_case = true,
           value_parser = kv_type(), help_heading = "Model")]
@@ -37,7 +40,7 @@ pub(crate) struct MeasuringArgs {
 impl MeasuringArgs {
     /// Opens a model with its tokenizer.
     pub(crate) fn open(&self, model: &str) -> anyhow::Result<Opened> {
-        let options = environment::open_options(self.tokenizer.as_ref());
+        let options = environment::open_options(self.tokenizer.as_ref(), self.lora.as_ref());
         let options = OpenOptions { padded: true, ..options };
         Ok(puna_hub::open(model, &options)?)
     }

@@ -151,7 +151,10 @@ impl Runtime {
 
 /// Opens a model with its tokenizer as the options say.
 pub(crate) fn open(model: &str, args: &ModelArgs) -> anyhow::Result<Opened> {
-    Ok(puna_hub::open(model, &environment::open_options(args.tokenizer.as_ref()))?)
+    Ok(puna_hub::open(
+        model,
+        &environment::open_options(args.tokenizer.as_ref(), args.lora.as_ref()),
+    )?)
 }
 
 /// Loads the network for sequences of `ctx` positions, after checking that it fits into memory.

@@ -92,25 +92,20 @@ impl PpoConfig {
         }
         let divides = self.batch.is_multiple_of(self.mini_batch);
         place.check("mini_batch", divides, "a divisor of batch", self.mini_batch)?;
-        let (above_0, unit) = (|x: f64| x > 0.0, |x: f64| (0.0..=1.0).contains(&x));
-        let from_0 = |x: f64| x >= 0.0 && x.is_finite();
-        let rules: [(fn(f64) -> bool, &str); 3] = [
-            (above_0, "a number above 0"),
-            (from_0, "a number, 0 or more"),
-            (unit, "a number, 0 to 1"),
-        ];
-        for (key, rule, found) in [
-            ("temperature", 0, f64::from(self.temperature)),
-            ("clip_range", 0, self.clip_range),
-            ("value_clip", 0, self.value_clip),
-            ("kl_coef", 1, self.kl_coef),
-            ("value_coef", 1, self.value_coef),
-            ("gamma", 2, self.gamma),
-            ("lambda", 2, self.lambda),
-            ("threshold", 2, self.threshold),
+        for (key, found) in [
+            ("temperature", f64::from(self.temperature)),
+            ("clip_range", self.clip_range),
+            ("value_clip", self.value_clip),
         ] {
-            let (fits, expected) = rules[rule];
-            place.check(key, fits(found), expected, found)?;
+            place.check(key, found > 0.0, "a number above 0", found)?;
+        }
+        for (key, found) in [("kl_coef", self.kl_coef), ("value_coef", self.value_coef)] {
+            place.check(key, found >= 0.0 && found.is_finite(), "a number, 0 or more", found)?;
+        }
+        for (key, found) in
+            [("gamma", self.gamma), ("lambda", self.lambda), ("threshold", self.threshold)]
+        {
+            place.check(key, (0.0..=1.0).contains(&found), "a number, 0 to 1", found)?;
         }
         Ok(())
     }

@@ -275,10 +275,10 @@ impl<'a> Ppo<'a> {
         let mut rollouts = rollout::begin(&prompts, &drawn, &scores, self.base.eos_id);
         let mut group = Group::new(&mut rollouts, self.seq_len);
         self.observe(pass, &self.reference(), &mut group, |r, logprobs, _| {
-            r.logprobs_ref = logprobs
+            r.logprobs_ref = logprobs;
         });
         self.observe(pass, &learner.weights, &mut group, |r, logprobs, _| {
-            r.logprobs_old = logprobs
+            r.logprobs_old = logprobs;
         });
         let n = prompts.len() as f64;
         let kl = group.rollouts.iter().map(Rollout::kl).sum::<f64>() / n;

@@ -37,6 +37,9 @@ pub(crate) struct AnswerArgs {
     /// Most tokens of an answer
     #[arg(short = 'n', long, value_name = "N", default_value = "256", value_parser = count(1))]
     n_tokens: usize,
+    /// Add the adapters in DIR, as PEFT and puna sft write them
+    #[arg(long, value_name = "DIR")]
+    lora: Option<PathBuf>,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
@@ -56,7 +59,7 @@ pub(crate) fn run(args: &AnswerArgs) -> anyhow::Result<()> {
     };
     let interrupt = Interrupt::install()?;
     let bar = ProgressBar::new(0);
-    let options = environment::open_options(None);
+    let options = environment::open_options(None, args.lora.as_ref());
     let done =
         puna_recipes::answer(&cpu, &options, &job, &|| interrupt.is_set(), &mut |done, all| {
             bar.set_length(all as u64);

@@ -49,6 +49,9 @@ pub(crate) struct ConvertArgs {
     /// Take the tokenizer from FILE instead of the model's own
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
+    /// Add the adapters in DIR, as PEFT and puna sft write them
+    #[arg(long, value_name = "DIR")]
+    lora: Option<PathBuf>,
     /// Replace OUT if it is there
     #[arg(long)]
     force: bool,
@@ -72,7 +75,7 @@ fn float_type() -> impl TypedValueParser<Value = DType> {
 pub(crate) fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     let started = Instant::now();
     let target = target(args)?;
-    let options = environment::open_options(args.tokenizer.as_ref());
+    let options = environment::open_options(args.tokenizer.as_ref(), args.lora.as_ref());
     let options = OpenOptions { padded: true, ..options };
     let source = puna_hub::open(&args.model, &options)?;
     let cpu = Cpu::new(args.threads.n_threads()).context("PUNA_ISA")?;

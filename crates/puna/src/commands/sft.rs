@@ -30,7 +30,7 @@ pub(crate) struct SftArgs {
 pub(crate) fn run(args: &SftArgs) -> anyhow::Result<()> {
     let (file, text) = args.stage.read()?;
     let cpu = args.stage.cpu()?;
-    let options = environment::open_options(None);
+    let options = environment::open_options(None, None);
     let sft = Sft::new(&file, &text, args.stage.folder(), &options, &cpu)?;
     match args.audit {
         None => args.stage.drive(&sft, &text),

@@ -52,7 +52,9 @@ fn storage() -> impl TypedValueParser<Value = Storage> {
 pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
     let started = Instant::now();
     let tokenizer = match &args.tokenizer {
-        Some(model) => Some(puna_hub::open_tokenizer(model, &environment::open_options(None))?.0),
+        Some(model) => {
+            Some(puna_hub::open_tokenizer(model, &environment::open_options(None, None))?.0)
+        }
         None => None,
     };
     let job = Synth::new(args.shape, args.storage, tokenizer.as_ref(), args.seed);

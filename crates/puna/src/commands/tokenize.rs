@@ -76,7 +76,7 @@ pub(crate) fn run(args: &TokenizeArgs) -> anyhow::Result<()> {
 }
 
 fn open(args: &TokenizeArgs) -> anyhow::Result<Tokenizer> {
-    let options = environment::open_options(args.options.tokenizer.as_ref());
+    let options = environment::open_options(args.options.tokenizer.as_ref(), None);
     let model = match (&args.model, &args.options.tokenizer) {
         (Some(model), _) => model.clone(),
         // The tokenizer's own file stands for the model.

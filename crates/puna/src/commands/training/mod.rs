@@ -56,7 +56,7 @@ impl StageArgs {
     /// Reads the configuration, opens the stage, and runs it.
     pub(super) fn run(&self, open: Open) -> anyhow::Result<()> {
         let (file, text) = self.read()?;
-        let (cpu, options) = (self.cpu()?, environment::open_options(None));
+        let (cpu, options) = (self.cpu()?, environment::open_options(None, None));
         let recipe = open(&file, &text, self.folder(), &options, &cpu)?;
         self.drive(&*recipe, &text)
     }
