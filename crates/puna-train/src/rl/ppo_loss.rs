@@ -12,7 +12,7 @@ pub struct Clipped {
 }
 
 /// `−min(r · A, clamp(r, 1 − clip_range, 1 + clip_range) · A)` with `r = e^(logprob − logprobs_old)` (Schulman and
-/// others, arXiv 1707.06347, equation 7; `clip_range` 0.2 in arXiv 2307.09288, section 3.4.3).
+/// others, arXiv 1707.06347, equation 7; `clip_range` 0.2 in arXiv 2307.09288, section 3.2.3).
 ///
 /// Where nothing has changed since the token was drawn, `r` is exactly 1 and the loss exactly `−advantage`.
 #[must_use]
