@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use puna_core::Rng;
+use puna_engine::Sampling;
 use puna_hub::OpenOptions;
 use puna_kernels::Cpu;
 use puna_recipes::{
-    Align, Dpo, Ending, Gatt, Log, Ppo, Recipe, RecipeError, Reject, Report, Reward, RunFolder,
-    Scorer, Sft, Start, StepRecord,
+    Align, AnswerJob, Dpo, Ending, Gatt, Log, Ppo, Recipe, RecipeError, Reject, Report, Reward, RunFolder,
+    Scorer, Sft, Start, StepRecord, answer,
 };
 use puna_tokenizer::chat::{Message, Role};
 use serde_json::json;
@@ -203,6 +204,27 @@ fn adapters_learn_alone_and_resume_to_the_same_bits() {
         serde_json::from_slice(&fs::read(checkpoint.join("adapter_config.json")).unwrap()).unwrap();
     assert_eq!((&config["r"], &config["peft_type"]), (&json!(4), &json!("LORA")));
     assert_eq!(config["target_modules"], json!(["down_proj", "q_proj", "v_proj"]));
+    // Added to the model as it is opened, they answer as the run's last samples did, at most rounded otherwise.
+    let prompts = desk.path("asked.jsonl");
+    fs::write(&prompts, "{\"prompt\": \"Tell me about a fox.\", \"mark\": 1}\n").unwrap();
+    let answer_with = |lora: Option<PathBuf>, out: &str| -> serde_json::Value {
+        let out = desk.path(out);
+        let job = AnswerJob {
+            model: "stories260K",
+            prompts: &prompts,
+            out: &out,
+            n_answers: 1,
+            max_new_tokens: 12,
+            sampling: Sampling::greedy(),
+        };
+        let options = OpenOptions { lora, ..OpenOptions::default() };
+        assert!(answer(&Cpu::new(2).unwrap(), &options, &job, &|| false, &mut |_, _| {}).unwrap());
+        serde_json::from_slice(&fs::read(&out).unwrap()).unwrap()
+    };
+    let (tuned, plain) = (answer_with(Some(checkpoint), "tuned.jsonl"), answer_with(None, "plain.jsonl"));
+    assert_eq!(tuned["mark"], 1);
+    assert!(tuned["answers"][0]["text"].as_str().unwrap().starts_with("Once there was a"), "{tuned}");
+    assert_ne!(tuned["answers"], plain["answers"]);
 }
 
 #[test]

@@ -4,10 +4,11 @@ mod common;
 
 use common::run;
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 28] = [
     "generate",
     "chat",
     "serve",
+    "answer",
     "inspect",
     "tokenize",
     "tokenizer",
@@ -19,6 +20,14 @@ const COMMANDS: [&str; 19] = [
     "data",
     "pretrain",
     "report",
+    "sft",
+    "gatt",
+    "reward",
+    "reject",
+    "ppo",
+    "distill",
+    "dpo",
+    "align",
     "pull",
     "list",
     "rm",
@@ -108,7 +117,8 @@ fn completions_name_every_command() {
 #[test]
 fn help_is_as_recorded() {
     for command in
-        ["", "data build", "data show", "data text", "tokenizer train"].into_iter().chain(COMMANDS)
+        ["", "data build", "data show", "data text", "tokenizer train", "reward train", "reward score"]
+            .into_iter().chain(COMMANDS)
     {
         let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let run = run(&args);

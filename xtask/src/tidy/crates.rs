@@ -35,6 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "puna-model",
             "puna-train",
             "puna-engine",
+            "puna-hub",
         ],
     ),
     ("puna-server", &["puna-core", "puna-tokenizer", "puna-engine", "puna-hub"]),
