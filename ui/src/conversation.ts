@@ -34,7 +34,7 @@ export interface Turn {
   wait?: number;
 }
 
-/** What is sent along with a request, by the names of the interface; what is absent is left to the server. */
+/** What is sent along with a request, by the names of the interface; what is absent is as usual. */
 export type Settings = Partial<Record<SettingName, number>>;
 export type SettingName = (typeof SETTINGS)[number]["name"];
 
@@ -48,6 +48,10 @@ export const SETTINGS = [
   { name: "max_tokens", label: "Longest answer", min: 1, max: 10_000_000, step: 1, help: "In tokens." },
   { name: "seed", label: "Seed", min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, help: "The same seed and text give the same answer." },
 ] as const;
+
+/** What is sent where nothing is set, as the program itself samples at the terminal; other clients have the interface's own
+ * defaults, by which small models ramble. */
+export const USUAL = { temperature: 0.6, top_p: 0.9 };
 
 /** Tokens of a continuation where nothing is set: it would go on until the context is full. */
 export const TEXT_TOKENS = 256;
@@ -147,7 +151,7 @@ function titleOf(text: string): string {
 
 /** Address and body of the request for the answer after `turns`. */
 export function request(conversation: Conversation, turns: Turn[], model: string) {
-  const common = { model, ...conversation.settings, stream: true, stream_options: { include_usage: true } };
+  const common = { model, ...USUAL, ...conversation.settings, stream: true, stream_options: { include_usage: true } };
   if (conversation.mode === "text") {
     const prompt = turns.map((turn) => turn.text).join("");
     return { address: "v1/completions", body: { max_tokens: TEXT_TOKENS, ...common, prompt } };

@@ -1,6 +1,6 @@
 // Settings of the conversation, and of the page in this browser.
 import { useState } from "preact/hooks";
-import { SETTINGS, TEXT_TOKENS, type Conversation, type SettingName } from "./conversation.ts";
+import { SETTINGS, TEXT_TOKENS, USUAL, type Conversation, type SettingName } from "./conversation.ts";
 import { Dialog } from "./dialogs.tsx";
 import * as storage from "./storage.ts";
 import * as store from "./store.ts";
@@ -84,7 +84,8 @@ function Setting({ setting, mode, value, change }: SettingProps) {
 
 function placeholder(name: SettingName, mode: Conversation["mode"]): string {
   if (name === "max_tokens") return mode === "text" ? String(TEXT_TOKENS) : "no limit";
-  return name === "seed" ? "random" : "default";
+  if (name === "temperature" || name === "top_p") return String(USUAL[name]);
+  return name === "seed" ? "random" : "none";
 }
 
 function keepAsDefaults({ system, settings, model }: Conversation): void {

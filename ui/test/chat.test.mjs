@@ -21,7 +21,7 @@ test("a message is sent with Enter and answered piece by piece", async () => {
   const { path, body } = t.server.last;
   assert.equal(path, "/v1/chat/completions");
   assert.deepEqual(body, {
-    model: "llama-2-7b-chat", stream: true, stream_options: { include_usage: true },
+    model: "llama-2-7b-chat", temperature: 0.6, top_p: 0.9, stream: true, stream_options: { include_usage: true },
     messages: [{ role: "user", content: "Count to ten" }],
   });
   assert.match(await t.answer().locator(".figures").innerText(), /llama-2-7b-chat · 10 tokens · [\d.]+ tokens\/s · first after [\d.]+ s/);

@@ -25,6 +25,8 @@ pub(crate) struct BuiltIn {
     notice: &'static [Embedded],
     /// Its licence and where that is told, where the weights do not state it.
     pub(crate) licence: Option<(&'static str, &'static str)>,
+    /// Words to begin with that suit it.
+    pub(crate) starters: &'static [&'static str],
 }
 
 /// The first one that is there is the default.
@@ -36,6 +38,12 @@ const BUILT_IN: [BuiltIn; 2] = [
         tokenizer: &[],
         notice: &[],
         licence: None,
+        starters: &[
+            "Once upon a time there was a poor woodcutter who",
+            "The little rabbit was very hungry, so",
+            "\"Where are you going?\" said the fox.",
+            "It was a dark night, and the old king",
+        ],
     },
     BuiltIn {
         name: "stories260K",
@@ -44,6 +52,11 @@ const BUILT_IN: [BuiltIn; 2] = [
         tokenizer: STORIES_260K_TOKENIZER,
         notice: STORIES_260K_NOTICE,
         licence: Some(("MIT", "models/NOTICE")),
+        starters: &[
+            "Once upon a time, there was a little dog",
+            "Lily and Tom went to the park. They saw",
+            "One day, a small bird found a big red ball.",
+        ],
     },
 ];
 
@@ -105,8 +118,15 @@ mod tests {
     fn a_model_without_its_files_says_so() {
         assert!(find("stories260K").is_some() && find("stories").is_none());
         let (name, files) = ("x", "x.*");
-        let absent =
-            BuiltIn { name, files, weights: &[], tokenizer: &[], notice: &[], licence: None };
+        let absent = BuiltIn {
+            name,
+            files,
+            weights: &[],
+            tokenizer: &[],
+            notice: &[],
+            licence: None,
+            starters: &[],
+        };
         for error in [absent.checkpoint().err().unwrap(), absent.tokenizer().unwrap_err()] {
             let message = error.to_string();
             assert!(message.contains("models/x.* were missing when it was built"), "{message}");

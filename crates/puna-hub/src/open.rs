@@ -42,6 +42,11 @@ pub struct Opened {
     pub own_tokenizer: bool,
     /// How conversations become tokens.
     pub template: ChatTemplate,
+    /// Whether it was made for conversations: its files have a template, or its name says so, since Meta's own files and
+    /// many GGUF files of chat models have none.
+    pub is_chat: bool,
+    /// Words to begin with that suit it, where it is known.
+    pub starters: &'static [&'static str],
     /// The token to put before a prompt, where the model wants one.
     pub bos_id: Option<u32>,
     /// Tokens that end an answer.
@@ -66,13 +71,35 @@ pub fn open(model: &str, options: &OpenOptions) -> Result<Opened, HubError> {
         return Err(HubError::VocabMismatch { tokenizer, n_pieces, model, vocab_size });
     }
     let template = template(model, &checkpoint, &found.tokenizer)?;
+    let is_chat = checkpoint.chat_template.is_some() || says_chat(model);
+    let starters = match &place {
+        Place::BuiltIn(model) => model.starters,
+        Place::Path(_) | Place::Pulled { .. } => &[],
+    };
     let wants_bos = checkpoint.add_bos.unwrap_or(true);
     let bos_id = found.tokenizer.bos_id().filter(|_| wants_bos);
     let mut stop_ids = checkpoint.eos_ids.clone();
     stop_ids.extend(found.tokenizer.eos_id().filter(|id| !checkpoint.eos_ids.contains(id)));
     let (name, tokenizer) = (model.to_owned(), found.tokenizer);
     let own_tokenizer = options.tokenizer.is_none();
-    Ok(Opened { name, checkpoint, tokenizer, own_tokenizer, template, bos_id, stop_ids })
+    Ok(Opened {
+        name,
+        checkpoint,
+        tokenizer,
+        own_tokenizer,
+        template,
+        is_chat,
+        starters,
+        bos_id,
+        stop_ids,
+    })
+}
+
+/// Whether the last part of a model's path or name has the word.
+fn says_chat(model: &str) -> bool {
+    let last = model.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or("");
+    let mut words = last.split(|c: char| !c.is_ascii_alphanumeric());
+    words.any(|word| word.eq_ignore_ascii_case("chat") || word.eq_ignore_ascii_case("instruct"))
 }
 
 impl Opened {
@@ -215,6 +242,20 @@ mod tests {
         check("stories-260k", "did you mean stories260K?");
         check("no/such/thing", "built in: stories7m, stories260K");
         check("", "no file, folder or model is called \"\"");
+    }
+
+    #[test]
+    fn names_say_chat() {
+        for (model, expected) in [
+            ("Llama-2-7b-chat/", true),
+            ("models/llama-2-7b-chat.Q4_0.gguf", true),
+            ("codellama/CodeLlama-7b-Instruct-hf", true),
+            ("chat/llama-2-7b.gguf", false),
+            ("chateau.gguf", false),
+            ("", false),
+        ] {
+            assert_eq!(says_chat(model), expected, "{model}");
+        }
     }
 
     /// Copies a tiny model of 272 pieces into `folder`.

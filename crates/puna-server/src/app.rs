@@ -20,6 +20,7 @@ use crate::error::{ApiError, Dialect};
 use crate::log::{Entry, Log};
 use crate::metrics::Metrics;
 use crate::model::Model;
+use crate::patient::Patience;
 use crate::worker::panic_text;
 use crate::{ollama, openai, openapi, page, sagemaker, tgi};
 
@@ -40,6 +41,8 @@ pub struct Config {
     pub local_names_only: bool,
     /// Where requests are logged.
     pub log: Log,
+    /// How long clients may take.
+    pub patience: Patience,
 }
 
 /// What all requests share.
@@ -49,6 +52,7 @@ pub(crate) struct Shared {
     cors: Vec<String>,
     local_names_only: bool,
     log: Log,
+    pub(crate) patience: Patience,
     metrics: Metrics,
     draining: AtomicBool,
     /// What `/v1/responses` keeps.
@@ -67,7 +71,7 @@ struct Ids {
 impl Shared {
     /// Gathers what a server is made of.
     pub(crate) fn new(config: Config) -> App {
-        let Config { models, access, cors, local_names_only, log } = config;
+        let Config { models, access, cors, local_names_only, log, patience } = config;
         assert!(!models.is_empty(), "a server has at least one model");
         Arc::new(Self {
             models: models.into_iter().map(Arc::new).collect(),
@@ -75,6 +79,7 @@ impl Shared {
             cors,
             local_names_only,
             log,
+            patience,
             metrics: Metrics::default(),
             draining: AtomicBool::new(false),
             responses: openai::Responses::default(),

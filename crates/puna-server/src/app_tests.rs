@@ -56,6 +56,8 @@ fn broken_app() -> App {
         weight_type: "none",
         kv_type: KvType::F16,
         created: 0,
+        is_chat: false,
+        starters: Vec::new(),
     };
     let engine = Engine::new(Broken, EngineConfig::default());
     let model = Model::start(about, words, engine, 4, Box::new(|| Ok(()))).unwrap();
@@ -65,6 +67,7 @@ fn broken_app() -> App {
         cors: Vec::new(),
         local_names_only: false,
         log: Log::new(std::io::sink(), false),
+        patience: Patience::default(),
     })
 }
 

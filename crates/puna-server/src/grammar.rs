@@ -11,6 +11,8 @@ use puna_engine::Constraint;
 use puna_tokenizer::{PieceKind, Tokenizer};
 use serde_json::Value;
 
+use crate::ending::{Closers, Ending};
+
 /// Longest grammar or schema, in bytes.
 const MAX_SOURCE_BYTES: usize = 256 << 10;
 /// Deepest nesting of brackets in a grammar. (A schema's is limited by the JSON parser.)
@@ -39,6 +41,7 @@ impl Form {
 /// The vocabulary as grammars see it, made once for each model.
 pub(crate) struct Grammars {
     factory: ParserFactory,
+    closers: Arc<Closers>,
 }
 
 impl Grammars {
@@ -62,7 +65,7 @@ impl Grammars {
             ..ParserLimits::default()
         };
         factory.quiet();
-        Ok(Self { factory })
+        Ok(Self { factory, closers: Arc::new(Closers::new(&words, eos)) })
     }
 
     /// Compiles a form. With `after_space` the answer may begin with a space that is not part of it, as answers do that
@@ -96,7 +99,7 @@ impl Grammars {
         let matcher = Matcher::new(self.factory.create_parser(grammar));
         match matcher.get_error() {
             Some(error) => Err(error),
-            None => Ok(Grammar { matcher, mask: SimpleVob::new(), failure: Arc::default() }),
+            None => Ok(Grammar { matcher, closers: Arc::clone(&self.closers) }),
         }
     }
 }
@@ -163,26 +166,40 @@ impl TokenizerEnv for Env {
     }
 }
 
-/// A compiled form at the beginning of an answer, or within one.
-#[derive(Clone)]
+/// A compiled form.
 pub(crate) struct Grammar {
     matcher: Matcher,
-    mask: SimpleVob,
-    failure: Failure,
+    closers: Arc<Closers>,
 }
 
 /// Why a grammar could not go on, for whoever waits for the answer.
 pub(crate) type Failure = Arc<Mutex<Option<String>>>;
 
 impl Grammar {
-    /// One that is independent of this one, and where its failure will be told.
-    pub(crate) fn start(&self) -> (Box<dyn Constraint>, Failure) {
+    /// An answer of this form and of at most `max_len` tokens, and where its failure will be told.
+    pub(crate) fn start(&self, max_len: usize) -> (Box<dyn Constraint>, Failure) {
         let failure = Failure::default();
-        let matcher = self.matcher.deep_clone();
-        let own = Self { matcher, mask: SimpleVob::new(), failure: Arc::clone(&failure) };
-        (Box::new(own), failure)
+        let answer = Answer {
+            matcher: self.matcher.deep_clone(),
+            closers: Arc::clone(&self.closers),
+            ending: Ending::new(max_len),
+            mask: SimpleVob::new(),
+            failure: Arc::clone(&failure),
+        };
+        (Box::new(answer), failure)
     }
+}
 
+/// An answer that is being written.
+struct Answer {
+    matcher: Matcher,
+    closers: Arc<Closers>,
+    ending: Ending,
+    mask: SimpleVob,
+    failure: Failure,
+}
+
+impl Answer {
     fn fail(&mut self, why: &str) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.get_or_insert_with(|| why.to_owned());
@@ -190,16 +207,20 @@ impl Grammar {
     }
 }
 
-impl Constraint for Grammar {
+impl Constraint for Answer {
     fn allowed(&mut self) -> &[u32] {
         match self.matcher.compute_mask_or_eos() {
-            Ok(mask) => self.mask = mask,
+            Ok(mask) => {
+                self.mask = mask;
+                self.ending.narrow(&self.closers, &self.matcher, &mut self.mask);
+            }
             Err(error) => self.fail(&error.to_string()),
         }
         self.mask.as_slice()
     }
 
     fn accept(&mut self, token: u32) {
+        self.ending.accept();
         if let Err(error) = self.matcher.consume_token(token) {
             self.fail(&error.to_string());
         }

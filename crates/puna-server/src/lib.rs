@@ -16,6 +16,7 @@
 
 mod access;
 mod app;
+mod ending;
 mod error;
 mod extract;
 mod grammar;
@@ -39,4 +40,5 @@ pub use access::{Access, KeyFileError, read_keys};
 pub use app::{Config, app};
 pub use log::Log;
 pub use model::{About, Model, Words};
+pub use patient::Patience;
 pub use serving::{Ended, ServeError, Tls, bind, run};

@@ -36,10 +36,14 @@ pub struct About {
     pub kv_type: KvType,
     /// When it was loaded, in seconds since 1970.
     pub created: u64,
+    /// Whether it was made for conversations; else it continues texts.
+    pub is_chat: bool,
+    /// What a page offers to begin with.
+    pub starters: Vec<String>,
 }
 
 impl About {
-    /// Of the model in `source`, served with a context of `ctx`.
+    /// Of the model in `source`, served with a context of `ctx`: one that continues texts, without anything to begin with.
     pub fn new(name: &str, source: &dyn TensorSource, ctx: usize, kv_type: KvType) -> Self {
         let config = source.config();
         let mut by_type: Vec<(&'static str, u64)> = Vec::new();
@@ -61,6 +65,8 @@ impl About {
             weight_type: by_type.iter().max_by_key(|(_, n)| *n).map_or("none", |(name, _)| name),
             kv_type,
             created: now.map_or(0, |since| since.as_secs()),
+            is_chat: false,
+            starters: Vec::new(),
         }
     }
 }

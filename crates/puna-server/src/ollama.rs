@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -13,16 +13,16 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use puna_engine::{Sampling, Usage};
 use puna_tokenizer::chat::{Message, Role};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::app::{App, Shared};
 use crate::error::{ApiError, Dialect};
-use crate::extract::{JsonBody, blocking};
+use crate::extract::{Asked, JsonBody, blocking};
 use crate::grammar::{Form, Grammar};
-use crate::log::Entry;
 use crate::model::Model;
 use crate::openai::{OneOrMany, one_or_many};
-use crate::service::{Answers, Ask, End, MAX_TEXTS, Times};
+use crate::service::{Ask, End, MAX_TEXTS, Times};
 use crate::streamed::{LINES, Step, line, streamed};
 
 pub(crate) fn routes() -> Router<App> {
@@ -121,15 +121,10 @@ impl Common {
         model.compile("format", &form, after_space).map(Some)
     }
 
-    fn ask(
-        self,
-        app: &Shared,
-        model: &Model,
-        prompt: Vec<u32>,
-        is_chat: bool,
-    ) -> Result<Ask, ApiError> {
+    fn ask(self, app: &Shared, model: &Model, prompt: Prompt) -> Result<Ask, ApiError> {
+        let Prompt { ids, is_chat } = prompt;
         Ok(Ask {
-            prompts: vec![prompt],
+            prompts: vec![ids],
             n: 1,
             max_new_tokens: self.options.num_predict.and_then(|n| usize::try_from(n).ok()),
             sampling: self.options.sampling(app),
@@ -211,69 +206,86 @@ fn now() -> String {
     Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
+/// What the model is to go on from.
+struct Prompt {
+    ids: Vec<u32>,
+    /// Its template is part of it.
+    is_chat: bool,
+}
+
 /// `POST /api/chat`
-async fn chat(
-    State(app): State<App>,
-    Extension(entry): Extension<Entry>,
-    body: JsonBody,
-) -> Result<Response, ApiError> {
-    let prepared = blocking(move || {
-        let common: Common = body.fields()?;
-        let own: Chat = body.fields()?;
-        let model = find(&app, common.model.as_deref())?;
-        let shape = Shape::new(Place::Message, model, &common);
-        entry.set_text("messages", || body.0["messages"].clone());
+async fn chat(asked: Asked) -> Result<Response, ApiError> {
+    asked.log_text("messages");
+    respond(asked, Place::Message, |own: Chat, model| {
         if own.messages.is_empty() {
-            return Ok((shape, None));
+            return Ok(None);
         }
         let messages: Vec<Message> =
             own.messages.into_iter().map(WireMessage::check).collect::<Result<_, _>>()?;
-        let ask = common.ask(&app, model, model.encode_chat(&messages)?, true)?;
-        Ok((shape, Some(model.answer(ask, &entry)?)))
-    });
-    let (shape, answers) = prepared.await?;
-    respond(shape, answers).await
+        Ok(Some(Prompt { ids: model.encode_chat(&messages)?, is_chat: true }))
+    })
+    .await
 }
 
 /// `POST /api/generate`
-async fn generate(
-    State(app): State<App>,
-    Extension(entry): Extension<Entry>,
-    body: JsonBody,
-) -> Result<Response, ApiError> {
-    let prepared = blocking(move || {
-        let common: Common = body.fields()?;
-        let own: Generate = body.fields()?;
-        let model = find(&app, common.model.as_deref())?;
-        let shape = Shape::new(Place::Response, model, &common);
-        entry.set_text("prompt", || body.0["prompt"].clone());
+async fn generate(asked: Asked) -> Result<Response, ApiError> {
+    asked.log_text("prompt");
+    respond(asked, Place::Response, |own: Generate, model| {
         if own.suffix.is_some_and(|suffix| !suffix.is_empty()) {
             return Err(ApiError::field("suffix", "Llama 2 cannot fill in; only the end is open"));
         }
         if own.template.is_some_and(|template| !template.is_empty()) {
-            return Err(ApiError::field(
-                "template",
-                "the model's own is used, or none with \"raw\"",
-            ));
+            let message = "the model's own is used, or none with \"raw\"";
+            return Err(ApiError::field("template", message));
         }
         refuse_images(own.images.as_ref())?;
         if own.prompt.is_empty() {
-            return Ok((shape, None));
+            return Ok(None);
         }
-        let is_raw = own.raw.unwrap_or(false);
-        let prompt = if is_raw {
-            model.encode(&own.prompt)
-        } else {
-            let system = own.system.map(|text| Message::new(Role::System, text));
-            let messages: Vec<Message> =
-                system.into_iter().chain([Message::new(Role::User, own.prompt)]).collect();
-            model.encode_chat(&messages)?
-        };
-        let ask = common.ask(&app, model, prompt, !is_raw)?;
-        Ok((shape, Some(model.answer(ask, &entry)?)))
+        if own.raw.unwrap_or(false) {
+            return Ok(Some(Prompt { ids: model.encode(&own.prompt), is_chat: false }));
+        }
+        let system = own.system.map(|text| Message::new(Role::System, text));
+        let messages: Vec<Message> =
+            system.into_iter().chain([Message::new(Role::User, own.prompt)]).collect();
+        Ok(Some(Prompt { ids: model.encode_chat(&messages)?, is_chat: true }))
+    })
+    .await
+}
+
+/// Answers the prompt that `read` finds in the fields of one of the two requests; without one, says that the model is
+/// loaded.
+async fn respond<T: DeserializeOwned>(
+    asked: Asked,
+    place: Place,
+    read: impl FnOnce(T, &Model) -> Result<Option<Prompt>, ApiError> + Send + 'static,
+) -> Result<Response, ApiError> {
+    let prepared = blocking(move || {
+        let common: Common = asked.fields()?;
+        let model = find(&asked.app, common.model.as_deref())?;
+        let shape = Shape::new(place, model, &common);
+        let Some(prompt) = read(asked.fields()?, model)? else { return Ok((shape, None)) };
+        let ask = common.ask(&asked.app, model, prompt)?;
+        Ok((shape, Some(model.answer(ask, &asked.entry)?)))
     });
     let (shape, answers) = prepared.await?;
-    respond(shape, answers).await
+    let Some(mut answers) = answers else { return Ok(shape.loaded()) };
+    if !shape.wants_stream {
+        let parts = answers.collect().await?;
+        let (text, end) = (&parts[0].text, parts[0].end.unwrap_or(End::Eos));
+        return Ok(Json(shape.last(text, end, &answers.usage(), answers.times())).into_response());
+    }
+    let mut ended = End::Eos;
+    Ok(streamed(LINES, String::new(), answers, move |step, out| match step {
+        Step::Part(part) => {
+            ended = part.end.unwrap_or(ended);
+            if !part.text.is_empty() {
+                line(out, &shape.line(&part.text));
+            }
+        }
+        Step::Failed(error) => line(out, &Dialect::Ollama.error(&error)),
+        Step::Done(usage, times) => line(out, &shape.last("", ended, &usage, times)),
+    }))
 }
 
 impl WireMessage {
@@ -297,26 +309,6 @@ impl Shape {
         let wants_stream = common.stream.unwrap_or(true);
         Self { place, model: model.about.name.clone(), wants_stream }
     }
-}
-
-async fn respond(shape: Shape, answers: Option<Answers>) -> Result<Response, ApiError> {
-    let Some(mut answers) = answers else { return Ok(shape.loaded()) };
-    if !shape.wants_stream {
-        let parts = answers.collect().await?;
-        let (text, end) = (&parts[0].text, parts[0].end.unwrap_or(End::Eos));
-        return Ok(Json(shape.last(text, end, &answers.usage(), answers.times())).into_response());
-    }
-    let mut ended = End::Eos;
-    Ok(streamed(LINES, String::new(), answers, move |step, out| match step {
-        Step::Part(part) => {
-            ended = part.end.unwrap_or(ended);
-            if !part.text.is_empty() {
-                line(out, &shape.line(&part.text));
-            }
-        }
-        Step::Failed(error) => line(out, &Dialect::Ollama.error(&error)),
-        Step::Done(usage, times) => line(out, &shape.last("", ended, &usage, times)),
-    }))
 }
 
 fn details(model: &Model) -> Value {
@@ -381,14 +373,10 @@ struct Embed {
 }
 
 /// `POST /api/embed`
-async fn embed(
-    State(app): State<App>,
-    Extension(entry): Extension<Entry>,
-    body: JsonBody,
-) -> Result<Json<Value>, ApiError> {
-    let request: Embed = body.fields()?;
-    let model = find(&app, request.model.as_deref())?.clone();
-    entry.set_text("input", || body.0["input"].clone());
+async fn embed(asked: Asked) -> Result<Response, ApiError> {
+    let request: Embed = asked.fields()?;
+    let model = find(&asked.app, request.model.as_deref())?.clone();
+    asked.log_text("input");
     let texts = one_or_many(Some(request.input));
     if texts.len() > MAX_TEXTS {
         let message = format!("expected at most {MAX_TEXTS} texts, found {}", texts.len());
@@ -400,12 +388,16 @@ async fn embed(
     }
     let encoder = model.clone();
     let ids = blocking(move || Ok(texts.iter().map(|text| encoder.encode(text)).collect())).await?;
-    let (vectors, n_tokens) = model.embed(ids, &entry).await?;
-    Ok(Json(json!({
-        "model": model.about.name,
-        "embeddings": vectors,
-        "total_duration": entry.started().elapsed().as_nanos() as u64,
-        "load_duration": 0,
-        "prompt_eval_count": n_tokens,
-    })))
+    let (vectors, n_tokens) = model.embed(ids, &asked.entry).await?;
+    let respond = move || {
+        let object = json!({
+            "model": model.about.name,
+            "embeddings": vectors,
+            "total_duration": asked.entry.started().elapsed().as_nanos() as u64,
+            "load_duration": 0,
+            "prompt_eval_count": n_tokens,
+        });
+        Ok(Json(object).into_response())
+    };
+    blocking(respond).await
 }

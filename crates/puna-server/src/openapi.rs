@@ -234,6 +234,7 @@ fn sampling() -> Vec<Field> {
         ("presence_penalty", number(-100.0, 100.0)),
         ("frequency_penalty", number(-100.0, 100.0)),
         ("logit_bias", json!({ "type": "object", "additionalProperties": { "type": "number" } })),
+        ("ignore_eos", boolean()),
         (
             "response_format",
             object(

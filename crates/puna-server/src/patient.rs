@@ -1,4 +1,5 @@
-//! A connection that does not wait for ever for a client that has stopped reading.
+//! How long the server waits for slow clients, and a connection that does not wait for ever for one that has stopped
+//! reading.
 
 use std::future::{Ready, ready};
 use std::io;
@@ -10,20 +11,36 @@ use axum_server::accept::Accept;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A client that takes nothing for so long is let go, and with it what it asked for.
-const MAX_STALL: Duration = Duration::from_secs(60);
-
-/// Wraps each connection.
+/// How long clients may take.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience;
+pub struct Patience {
+    /// One that does not get its request's head across in this time is let go.
+    pub head: Duration,
+    /// A body that takes longer is not waited for.
+    pub body: Duration,
+    /// One that takes nothing of its answer for so long is let go, and with it what it asked for.
+    pub stall: Duration,
+}
 
-impl<I, S> Accept<I, S> for Patience {
+impl Default for Patience {
+    /// 15, 30 and 60 seconds.
+    fn default() -> Self {
+        let [head, body, stall] = [15, 30, 60].map(Duration::from_secs);
+        Self { head, body, stall }
+    }
+}
+
+/// Wraps each connection; its writes may make no progress for so long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MaxStall(pub(crate) Duration);
+
+impl<I, S> Accept<I, S> for MaxStall {
     type Stream = Patient<I>;
     type Service = S;
     type Future = Ready<io::Result<(Patient<I>, S)>>;
 
     fn accept(&self, stream: I, service: S) -> Self::Future {
-        ready(Ok((Patient { stream, max_stall: MAX_STALL, stall: None }, service)))
+        ready(Ok((Patient { stream, max_stall: self.0, stall: None }, service)))
     }
 }
 

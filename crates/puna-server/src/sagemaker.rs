@@ -2,15 +2,13 @@
 
 use axum::Json;
 use axum::Router;
-use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::json;
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::extract::JsonBody;
-use crate::log::Entry;
+use crate::extract::Asked;
 use crate::{openai, tgi};
 
 pub(crate) fn routes() -> Router<App> {
@@ -19,20 +17,15 @@ pub(crate) fn routes() -> Router<App> {
 
 /// `POST /invocations`: what the body has says what it is, a chat (`messages`), a text for Hugging Face's containers
 /// (`inputs`), a text to embed (`input`), or a completion (`prompt`).
-async fn invoke(
-    State(app): State<App>,
-    Extension(entry): Extension<Entry>,
-    body: JsonBody,
-) -> Result<Response, ApiError> {
-    let has = |name: &str| body.0.get(name).is_some();
-    if has("messages") {
-        openai::chat(app, entry, body).await
-    } else if has("inputs") {
-        Ok(Json(json!([tgi::whole(app, entry, body).await?])).into_response())
-    } else if has("input") {
-        openai::embeddings(app, entry, body).await.map(IntoResponse::into_response)
-    } else if has("prompt") {
-        openai::completion(app, entry, body).await
+async fn invoke(asked: Asked) -> Result<Response, ApiError> {
+    if asked.has("messages") {
+        openai::chat(asked).await
+    } else if asked.has("inputs") {
+        Ok(Json(json!([tgi::whole(asked).await?])).into_response())
+    } else if asked.has("input") {
+        openai::embeddings(asked).await
+    } else if asked.has("prompt") {
+        openai::completion(asked).await
     } else {
         Err(ApiError::bad("expected an object with messages, prompt, inputs or input"))
     }

@@ -216,7 +216,9 @@ impl Model {
         for prompt in &ask.prompts {
             for i in 0..ask.n {
                 let seed = ask.sampling.seed.wrapping_add(i as u64);
-                let started = ask.grammar.as_ref().map(Grammar::start);
+                let room = self.about.ctx - prompt.len();
+                let max_len = ask.max_new_tokens.map_or(room, |n| n.min(room));
+                let started = ask.grammar.as_ref().map(|grammar| grammar.start(max_len));
                 let (constraint, grammar_failure) = started.unzip();
                 choices.push(Choice::new(&self.tokenizer, prompt, &ask, grammar_failure));
                 let request = Request {

@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
@@ -13,12 +12,11 @@ use thiserror::Error;
 use tokio::runtime;
 
 use crate::app::{Config, Shared, router};
-use crate::patient::Patience;
+use crate::patient::MaxStall;
 
-/// A client that does not get its request's head across in this time is let go.
-const MAX_HEAD_TIME: Duration = Duration::from_secs(15);
-/// Threads that read and write; answers are computed by the models' own.
-const N_THREADS: usize = 2;
+/// Threads that read and write; answers are computed by the models' own. What takes long is done elsewhere, and a second
+/// one would be woken for each token to find that the first has taken it.
+const N_THREADS: usize = 1;
 /// Threads for templates, tokenizers and grammars, which are given up when idle.
 const MAX_BLOCKING_THREADS: usize = 8;
 /// Grammars are read by recursion.
@@ -122,12 +120,13 @@ async fn serve(
     tls: Option<Tls>,
     on_drain: impl FnOnce() + Send + 'static,
 ) -> Result<Ended, ServeError> {
+    let patience = config.patience;
     let app = Shared::new(config);
     let handle = Handle::new();
     let mut server = axum_server::from_tcp(listener)?
         .handle(handle.clone())
-        .first_request_timeout(MAX_HEAD_TIME);
-    server.http_builder().http1().header_read_timeout(MAX_HEAD_TIME);
+        .first_request_timeout(patience.head);
+    server.http_builder().http1().header_read_timeout(patience.head);
     let service = router(Arc::clone(&app)).into_make_service_with_connect_info::<SocketAddr>();
     let is_cut = Arc::new(AtomicBool::new(false));
     let cut = Arc::clone(&is_cut);
@@ -141,11 +140,11 @@ async fn serve(
         handle.shutdown();
     });
     match tls {
-        None => server.acceptor(Patience).serve(service).await?,
+        None => server.acceptor(MaxStall(patience.stall)).serve(service).await?,
         Some(tls) => {
             let config = RustlsConfig::from_pem_file(&tls.cert, &tls.key).await;
             let config = config.map_err(|source| ServeError::Tls { tls, source })?;
-            let acceptor = RustlsAcceptor::new(config).acceptor(Patience);
+            let acceptor = RustlsAcceptor::new(config).acceptor(MaxStall(patience.stall));
             server.acceptor(acceptor).serve(service).await?;
         }
     }

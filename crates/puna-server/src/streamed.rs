@@ -1,5 +1,6 @@
 //! Answers that are sent as they come.
 
+use std::fmt::{Display, Write};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -99,14 +100,11 @@ impl<W: FnMut(Step, &mut String)> State<W> {
 }
 
 /// Appends one event.
-pub(crate) fn event(out: &mut String, data: &Value) {
-    out.push_str("data: ");
-    out.push_str(&data.to_string());
-    out.push_str("\n\n");
+pub(crate) fn event(out: &mut String, data: impl Display) {
+    let _ = write!(out, "data: {data}\n\n");
 }
 
 /// Appends one line.
 pub(crate) fn line(out: &mut String, data: &Value) {
-    out.push_str(&data.to_string());
-    out.push('\n');
+    let _ = writeln!(out, "{data}");
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -12,9 +12,8 @@ use serde_json::{Value, json};
 
 use crate::app::{App, Shared};
 use crate::error::{ApiError, Dialect};
-use crate::extract::{JsonBody, blocking};
+use crate::extract::{Asked, blocking};
 use crate::grammar::Form;
-use crate::log::Entry;
 use crate::model::Model;
 use crate::service::{Answers, Ask, End};
 use crate::streamed::{EVENTS, Step, event, streamed};
@@ -93,11 +92,11 @@ impl Parameters {
     }
 }
 
-fn prepare(app: &App, entry: &Entry, body: &JsonBody) -> Result<(Shape, Answers), ApiError> {
-    let request: Request = body.fields()?;
-    entry.set_text("prompt", || body.0["inputs"].clone());
+fn prepare(asked: &Asked) -> Result<(Shape, Answers), ApiError> {
+    let request: Request = asked.fields()?;
+    asked.log_text("inputs");
     let own = request.parameters.unwrap_or_default();
-    let model = app.model(None)?;
+    let model = asked.model(None)?;
     if own.best_of.is_some_and(|n| n > 1) {
         return Err(ApiError::field(
             "parameters.best_of",
@@ -118,7 +117,7 @@ fn prepare(app: &App, entry: &Entry, body: &JsonBody) -> Result<(Shape, Answers)
             Some(model.compile("parameters.grammar", &Form::Regex(regex.clone()), false)?)
         }
     };
-    let sampling = own.sampling(app);
+    let sampling = own.sampling(&asked.app);
     let seed = (sampling.temperature > 0.0).then_some(sampling.seed);
     let ask = Ask {
         prompts: vec![prompt],
@@ -132,7 +131,7 @@ fn prepare(app: &App, entry: &Entry, body: &JsonBody) -> Result<(Shape, Answers)
     };
     let full = own.return_full_text.unwrap_or(false);
     let full_text = if full { request.inputs } else { String::new() };
-    let answers = model.answer(ask, entry)?;
+    let answers = model.answer(ask, &asked.entry)?;
     let model = Arc::clone(model);
     Ok((Shape { model, full_text, details: own.details.unwrap_or(false), seed }, answers))
 }
@@ -154,17 +153,13 @@ impl Shape {
 }
 
 /// `POST /generate`
-async fn generate(
-    State(app): State<App>,
-    Extension(entry): Extension<Entry>,
-    body: JsonBody,
-) -> Result<Json<Value>, ApiError> {
-    whole(app, entry, body).await.map(Json)
+async fn generate(asked: Asked) -> Result<Json<Value>, ApiError> {
+    whole(asked).await.map(Json)
 }
 
 /// An answer in one piece.
-pub(crate) async fn whole(app: App, entry: Entry, body: JsonBody) -> Result<Value, ApiError> {
-    let (shape, mut answers) = blocking(move || prepare(&app, &entry, &body)).await?;
+pub(crate) async fn whole(asked: Asked) -> Result<Value, ApiError> {
+    let (shape, mut answers) = blocking(move || prepare(&asked)).await?;
     let parts = answers.collect().await?;
     let part = &parts[0];
     let mut object = json!({ "generated_text": format!("{}{}", shape.full_text, part.text) });
@@ -180,28 +175,16 @@ pub(crate) async fn whole(app: App, entry: Entry, body: JsonBody) -> Result<Valu
 }
 
 /// `POST /`, which Hugging Face's own client uses: `stream` says which of the two it is.
-async fn either(
-    State(app): State<App>,
-    Extension(entry): Extension<Entry>,
-    body: JsonBody,
-) -> Result<Response, ApiError> {
-    if body.0["stream"] == true {
-        return stream(app, entry, body).await;
+async fn either(asked: Asked) -> Result<Response, ApiError> {
+    if asked.raw("stream") == true {
+        return generate_stream(asked).await;
     }
-    Ok(Json(json!([whole(app, entry, body).await?])).into_response())
+    Ok(Json(json!([whole(asked).await?])).into_response())
 }
 
 /// `POST /generate_stream`
-async fn generate_stream(
-    State(app): State<App>,
-    Extension(entry): Extension<Entry>,
-    body: JsonBody,
-) -> Result<Response, ApiError> {
-    stream(app, entry, body).await
-}
-
-async fn stream(app: App, entry: Entry, body: JsonBody) -> Result<Response, ApiError> {
-    let (shape, answers) = blocking(move || prepare(&app, &entry, &body)).await?;
+async fn generate_stream(asked: Asked) -> Result<Response, ApiError> {
+    let (shape, answers) = blocking(move || prepare(&asked)).await?;
     let mut text = shape.full_text.clone();
     let (mut index, mut end, mut held) = (0, End::Eos, None::<Value>);
     Ok(streamed(EVENTS, String::new(), answers, move |step, out| match step {
@@ -220,8 +203,8 @@ async fn stream(app: App, entry: Entry, body: JsonBody) -> Result<Response, ApiE
                 }));
             }
         }
-        Step::Failed(error) => event(out, &Dialect::Tgi.error(&error)),
-        Step::Done(usage, _) => event(out, &last(&shape, held.take(), &text, end, &usage)),
+        Step::Failed(error) => event(out, Dialect::Tgi.error(&error)),
+        Step::Done(usage, _) => event(out, last(&shape, held.take(), &text, end, &usage)),
     })
     .into_response())
 }

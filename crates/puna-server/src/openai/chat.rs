@@ -1,22 +1,15 @@
 //! `/v1/chat/completions`.
 
-use std::sync::Arc;
-
-use axum::Json;
-use axum::extract::{Extension, Path, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use puna_tokenizer::chat::{Message, Role};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::common::{Common, Head, one_or_many, timings_json, usage_json};
+use super::common::{Common, Head};
 use super::logprobs;
 use super::tools::{Call, Tools, may_be_call};
-use crate::app::App;
 use crate::error::ApiError;
-use crate::extract::{JsonBody, blocking};
-use crate::log::Entry;
-use crate::model::Model;
+use crate::extract::{Asked, blocking};
 use crate::service::{Answers, Ask, End, MAX_LOGPROBS, Part};
 use crate::streamed::{EVENTS, Step, event, streamed};
 
@@ -126,64 +119,27 @@ fn dialogue(wire: &[WireMessage]) -> Result<Vec<Message>, ApiError> {
 /// What the response needs to know of the request.
 struct Shape {
     head: Head,
-    model: Arc<Model>,
-    wants_stream: bool,
-    wants_usage: bool,
     wants_logprobs: bool,
     n: usize,
     /// For each answer, how a call would be called; none if there are no tools.
     call_ids: Vec<String>,
 }
 
-/// `POST /v1/chat/completions`
-pub(super) async fn create(
-    State(app): State<App>,
-    Extension(entry): Extension<Entry>,
-    body: JsonBody,
-) -> Result<Response, ApiError> {
-    respond(app, entry, body, None).await
-}
-
-/// `POST /openai/deployments/{name}/chat/completions`
-pub(super) async fn create_in_deployment(
-    State(app): State<App>,
-    Path(name): Path<String>,
-    Extension(entry): Extension<Entry>,
-    body: JsonBody,
-) -> Result<Response, ApiError> {
-    respond(app, entry, body, Some(name)).await
-}
-
-pub(super) async fn respond(
-    app: App,
-    entry: Entry,
-    body: JsonBody,
-    deployment: Option<String>,
-) -> Result<Response, ApiError> {
-    let (shape, mut answers) =
-        blocking(move || prepare(&app, &entry, &body, deployment.as_deref())).await?;
-    if shape.wants_stream {
+/// `POST /v1/chat/completions`, and the same of a deployment.
+pub(crate) async fn create(asked: Asked) -> Result<Response, ApiError> {
+    let (shape, mut answers) = blocking(move || prepare(&asked)).await?;
+    if shape.head.wants_stream {
         return Ok(stream(shape, answers));
     }
     let parts = answers.collect().await?;
-    let (usage, times) = (answers.usage(), answers.times());
-    let choices: Vec<Value> = parts.iter().map(|part| shape.choice(part)).collect();
-    let mut object = shape.head.with_choices(choices.into());
-    object["usage"] = usage_json(&usage);
-    object["timings"] = timings_json(&usage, times);
-    Ok(Json(object).into_response())
+    Ok(shape.head.whole(parts.iter().map(|part| shape.choice(part)).collect(), &answers))
 }
 
-fn prepare(
-    app: &App,
-    entry: &Entry,
-    body: &JsonBody,
-    deployment: Option<&str>,
-) -> Result<(Shape, Answers), ApiError> {
-    let common: Common = body.fields()?;
-    let chat: Chat = body.fields()?;
-    let model = app.model(deployment.or(common.model.as_deref()))?;
-    entry.set_text("messages", || body.0["messages"].clone());
+fn prepare(asked: &Asked) -> Result<(Shape, Answers), ApiError> {
+    let common: Common = asked.fields()?;
+    let chat: Chat = asked.fields()?;
+    let model = asked.model(common.model.as_deref())?;
+    asked.log_text("messages");
     let mut messages = dialogue(&chat.messages)?;
     if messages.is_empty() {
         return Err(ApiError::field("messages", "expected at least one, found none"));
@@ -199,7 +155,7 @@ fn prepare(
         }
         (wants, n) => wants.then(|| n.unwrap_or(0)),
     };
-    let tools = Tools::read(body)?;
+    let tools = Tools::read(asked)?;
     let grammar = match &tools {
         None => common.grammar(model, true)?,
         Some(_) if common.has_form() => {
@@ -210,32 +166,21 @@ fn prepare(
             Some(model.compile("tools", &tools.form(), true)?)
         }
     };
-    let n = common.n.unwrap_or(1);
-    let ask = Ask {
-        prompts: vec![model.encode_chat(&messages)?],
-        n,
-        max_new_tokens: common.max_new_tokens(),
-        sampling: common.sampling(app)?,
-        n_logprobs,
-        grammar,
-        trim_start: true,
-        stops: Vec::new(),
-    };
-    let (wants_stream, wants_usage) = (common.wants_stream(), common.wants_usage());
-    let ask = Ask { stops: one_or_many(common.stop), ..ask };
-    let object = if wants_stream { "chat.completion.chunk" } else { "chat.completion" };
-    let head = Head::new(app, "chatcmpl-", object, model);
-    let answers = model.answer(ask, entry)?;
-    let model = Arc::clone(model);
+    let app = &asked.app;
+    let n = common.n();
+    let object = ["chat.completion", "chat.completion.chunk"];
+    let head = Head::new(app, model, &common, "chatcmpl-", object);
+    let prompts = vec![model.encode_chat(&messages)?];
+    let ask = common.ask(app, model, prompts, grammar)?;
+    let answers = model.answer(Ask { n_logprobs, trim_start: true, ..ask }, &asked.entry)?;
     let call_ids = tools.iter().flat_map(|_| (0..n).map(|_| app.new_id("call_"))).collect();
-    let shape = Shape { head, model, wants_stream, wants_usage, wants_logprobs, n, call_ids };
-    Ok((shape, answers))
+    Ok((Shape { head, wants_logprobs, n, call_ids }, answers))
 }
 
 impl Shape {
     fn logprobs(&self, part: &Part) -> Value {
         match self.wants_logprobs {
-            true => logprobs::chat(&self.model.tokenizer, &part.tokens),
+            true => logprobs::chat(&self.head.model.tokenizer, &part.tokens),
             false => Value::Null,
         }
     }
@@ -262,11 +207,17 @@ impl Shape {
         Tools::call(text, self.call_ids.get(index)?)
     }
 
-    /// A piece of an answer.
-    fn chunk(&self, index: usize, delta: Value, logprobs: Value, finish: Option<&str>) -> Value {
-        self.head.with_choices(json!([{
-            "index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish,
-        }]))
+    /// Appends a piece of an answer.
+    fn chunk(
+        &self,
+        index: usize,
+        delta: &Value,
+        logprobs: &Value,
+        finish: Option<&str>,
+        out: &mut String,
+    ) {
+        let choice = json!({ "index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish });
+        self.head.chunk(&json!([choice]), out);
     }
 }
 
@@ -274,7 +225,7 @@ fn stream(shape: Shape, answers: Answers) -> Response {
     let mut opening = String::new();
     for index in 0..shape.n {
         let delta = json!({ "role": "assistant", "content": "" });
-        event(&mut opening, &shape.chunk(index, delta, Value::Null, None));
+        shape.chunk(index, &delta, &Value::Null, None, &mut opening);
     }
     // What begins like a call is held back until it is one.
     let mut held = vec![String::new(); if shape.call_ids.is_empty() { 0 } else { shape.n }];
@@ -286,7 +237,7 @@ fn stream(shape: Shape, answers: Answers) -> Response {
                 part.text.clear();
                 if let Some(calls) = part.end.and_then(|_| shape.calls(part.index, held)) {
                     let delta = json!({ "tool_calls": calls });
-                    event(out, &shape.chunk(part.index, delta, shape.logprobs(&part), None));
+                    shape.chunk(part.index, &delta, &shape.logprobs(&part), None, out);
                     finish = Some("tool_calls");
                 } else if part.end.is_some() || !may_be_call(held) {
                     part.text = std::mem::take(held);
@@ -294,21 +245,13 @@ fn stream(shape: Shape, answers: Answers) -> Response {
             }
             if !part.text.is_empty() || (shape.wants_logprobs && !part.tokens.is_empty()) {
                 let delta = json!({ "content": part.text });
-                event(out, &shape.chunk(part.index, delta, shape.logprobs(&part), None));
+                shape.chunk(part.index, &delta, &shape.logprobs(&part), None, out);
             }
             if finish.is_some() {
-                event(out, &shape.chunk(part.index, json!({}), Value::Null, finish));
+                shape.chunk(part.index, &json!({}), &Value::Null, finish, out);
             }
         }
-        Step::Failed(error) => event(out, &error.openai()),
-        Step::Done(usage, times) => {
-            if shape.wants_usage {
-                let mut last = shape.head.with_choices(json!([]));
-                last["usage"] = usage_json(&usage);
-                last["timings"] = timings_json(&usage, times);
-                event(out, &last);
-            }
-            out.push_str("data: [DONE]\n\n");
-        }
+        Step::Failed(error) => event(out, error.openai()),
+        Step::Done(usage, times) => shape.head.done(&usage, times, out),
     })
 }

@@ -1,7 +1,10 @@
 //! What `/v1/chat/completions` and `/v1/completions` have in common.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
 use puna_engine::{Sampling, Usage};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,20 +13,22 @@ use crate::app::Shared;
 use crate::error::ApiError;
 use crate::grammar::{Form, Grammar};
 use crate::model::Model;
-use crate::service::Times;
+use crate::service::{Answers, Ask, Times};
+use crate::streamed::event;
 
-/// Fields of both requests. What other servers add is here too: `top_k`, `min_p`, `repetition_penalty`, `grammar`.
+/// Fields of both requests. What other servers add is here too: `top_k`, `min_p`, `repetition_penalty`, `ignore_eos`,
+/// `grammar`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Common {
     pub(super) model: Option<String>,
-    pub(super) stream: Option<bool>,
-    pub(super) stream_options: Option<StreamOptions>,
-    pub(super) n: Option<usize>,
-    pub(super) max_tokens: Option<usize>,
-    pub(super) max_completion_tokens: Option<usize>,
-    pub(super) stop: Option<OneOrMany>,
-    pub(super) seed: Option<i64>,
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    n: Option<usize>,
+    max_tokens: Option<usize>,
+    max_completion_tokens: Option<usize>,
+    stop: Option<OneOrMany>,
+    seed: Option<i64>,
     temperature: Option<f32>,
     top_p: Option<f32>,
     top_k: Option<usize>,
@@ -32,6 +37,7 @@ pub(super) struct Common {
     presence_penalty: Option<f32>,
     frequency_penalty: Option<f32>,
     logit_bias: Option<BTreeMap<String, f32>>,
+    ignore_eos: Option<bool>,
     response_format: Option<ResponseFormat>,
     grammar: Option<String>,
 }
@@ -73,20 +79,33 @@ pub(super) struct NamedSchema {
 }
 
 impl Common {
-    pub(super) fn wants_stream(&self) -> bool {
-        self.stream.unwrap_or(false)
+    /// Answers to each prompt.
+    pub(super) fn n(&self) -> usize {
+        self.n.unwrap_or(1)
     }
 
-    pub(super) fn wants_usage(&self) -> bool {
-        self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false)
-    }
-
-    pub(super) fn max_new_tokens(&self) -> Option<usize> {
-        self.max_completion_tokens.or(self.max_tokens)
+    /// What is wanted of `model`: so far without log-probabilities, and with all white space.
+    pub(super) fn ask(
+        self,
+        app: &Shared,
+        model: &Model,
+        prompts: Vec<Vec<u32>>,
+        grammar: Option<Grammar>,
+    ) -> Result<Ask, ApiError> {
+        Ok(Ask {
+            prompts,
+            n: self.n(),
+            max_new_tokens: self.max_completion_tokens.or(self.max_tokens),
+            sampling: self.sampling(app, model)?,
+            n_logprobs: None,
+            stops: one_or_many(self.stop),
+            grammar,
+            trim_start: false,
+        })
     }
 
     /// With OpenAI's defaults: the model's own distribution, and a seed that is another one each time.
-    pub(super) fn sampling(&self, app: &Shared) -> Result<Sampling, ApiError> {
+    fn sampling(&self, app: &Shared, model: &Model) -> Result<Sampling, ApiError> {
         let default = Sampling::default();
         let mut logit_bias = Vec::new();
         for (id, &bias) in self.logit_bias.iter().flatten() {
@@ -94,6 +113,9 @@ impl Common {
                 ApiError::field("logit_bias", format!("expected token ids, found {id:?}"))
             })?;
             logit_bias.push((id, bias));
+        }
+        if self.ignore_eos.unwrap_or(false) {
+            logit_bias.extend(model.stop_ids.iter().map(|&id| (id, f32::NEG_INFINITY)));
         }
         Ok(Sampling {
             temperature: self.temperature.unwrap_or(default.temperature),
@@ -140,7 +162,7 @@ impl Common {
 }
 
 /// `usage`, in OpenAI's words.
-pub(super) fn usage_json(usage: &Usage) -> Value {
+fn usage_json(usage: &Usage) -> Value {
     json!({
         "prompt_tokens": usage.n_prompt,
         "completion_tokens": usage.n_generated,
@@ -151,7 +173,7 @@ pub(super) fn usage_json(usage: &Usage) -> Value {
 }
 
 /// `timings`, which are ours, under the names that `puna generate --json` gives them.
-pub(super) fn timings_json(usage: &Usage, times: Times) -> Value {
+fn timings_json(usage: &Usage, times: Times) -> Value {
     let rate = |n: usize, secs: f64| (n > 0 && secs > 0.0).then(|| n as f64 / secs);
     json!({
         "prompt_secs": times.first_token,
@@ -162,28 +184,64 @@ pub(super) fn timings_json(usage: &Usage, times: Times) -> Value {
     })
 }
 
-/// What every response and chunk begins with.
+/// What every response and chunk begins with, and what its end has to tell.
 pub(super) struct Head {
-    pub(super) id: String,
-    pub(super) object: &'static str,
-    pub(super) created: u64,
-    pub(super) model: String,
+    /// The JSON object up to the choices.
+    opening: String,
+    pub(super) model: Arc<Model>,
+    pub(super) wants_stream: bool,
+    wants_usage: bool,
 }
 
 impl Head {
-    pub(super) fn new(app: &Shared, prefix: &str, object: &'static str, model: &Model) -> Self {
-        let created = chrono::Utc::now().timestamp().max(0) as u64;
-        Self { id: app.new_id(prefix), object, created, model: model.about.name.clone() }
+    /// Of an answer to a request with these fields; an `object` has another name when it comes in chunks.
+    pub(super) fn new(
+        app: &Shared,
+        model: &Arc<Model>,
+        common: &Common,
+        prefix: &str,
+        object: [&'static str; 2],
+    ) -> Self {
+        let wants_stream = common.stream.unwrap_or(false);
+        let options = common.stream_options.as_ref();
+        let object = json!({
+            "id": app.new_id(prefix),
+            "object": object[usize::from(wants_stream)],
+            "created": chrono::Utc::now().timestamp().max(0),
+            "model": model.about.name,
+            "system_fingerprint": concat!("puna-", env!("CARGO_PKG_VERSION")),
+        });
+        Self {
+            opening: object.to_string().trim_end_matches('}').to_owned() + ",\"choices\":",
+            model: Arc::clone(model),
+            wants_stream,
+            wants_usage: options.and_then(|options| options.include_usage).unwrap_or(false),
+        }
     }
 
-    pub(super) fn with_choices(&self, choices: Value) -> Value {
-        json!({
-            "id": self.id,
-            "object": self.object,
-            "created": self.created,
-            "model": self.model,
-            "system_fingerprint": concat!("puna-", env!("CARGO_PKG_VERSION")),
-            "choices": choices,
-        })
+    /// Appends a chunk.
+    pub(super) fn chunk(&self, choices: &Value, out: &mut String) {
+        event(out, format_args!("{}{choices}}}", self.opening));
+    }
+
+    /// The response that is not streamed.
+    pub(super) fn whole(&self, choices: Vec<Value>, answers: &Answers) -> Response {
+        let kind = HeaderValue::from_static("application/json");
+        let object = self.with_usage(choices, &answers.usage(), answers.times());
+        ([(header::CONTENT_TYPE, kind)], object).into_response()
+    }
+
+    /// The end of a stream.
+    pub(super) fn done(&self, usage: &Usage, times: Times, out: &mut String) {
+        if self.wants_usage {
+            event(out, self.with_usage(Vec::new(), usage, times));
+        }
+        event(out, "[DONE]");
+    }
+
+    fn with_usage(&self, choices: Vec<Value>, usage: &Usage, times: Times) -> String {
+        let (usage, timings) = (usage_json(usage), timings_json(usage, times));
+        let (opening, choices) = (&self.opening, Value::from(choices));
+        format!("{opening}{choices},\"usage\":{usage},\"timings\":{timings}}}")
     }
 }

@@ -1,19 +1,13 @@
 //! `/v1/completions`.
 
-use std::sync::Arc;
-
-use axum::Json;
-use axum::extract::{Extension, Path, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::common::{Common, Head, one_or_many, timings_json, usage_json};
+use super::common::{Common, Head};
 use super::logprobs;
-use crate::app::App;
 use crate::error::ApiError;
-use crate::extract::{JsonBody, blocking};
-use crate::log::Entry;
+use crate::extract::{Asked, blocking};
 use crate::model::Model;
 use crate::service::{Answers, Ask, End, MAX_LOGPROBS, Part};
 use crate::streamed::{EVENTS, Step, event, streamed};
@@ -65,75 +59,35 @@ impl Prompts {
 /// What the response needs to know of the request.
 struct Shape {
     head: Head,
-    model: Arc<Model>,
-    wants_stream: bool,
-    wants_usage: bool,
     wants_logprobs: bool,
     /// What comes before each answer, where the request asked for it.
     echoes: Vec<String>,
 }
 
-/// `POST /v1/completions`
-pub(super) async fn create(
-    State(app): State<App>,
-    Extension(entry): Extension<Entry>,
-    body: JsonBody,
-) -> Result<Response, ApiError> {
-    respond(app, entry, body, None).await
-}
-
-/// `POST /openai/deployments/{name}/completions`
-pub(super) async fn create_in_deployment(
-    State(app): State<App>,
-    Path(name): Path<String>,
-    Extension(entry): Extension<Entry>,
-    body: JsonBody,
-) -> Result<Response, ApiError> {
-    respond(app, entry, body, Some(name)).await
-}
-
-pub(super) async fn respond(
-    app: App,
-    entry: Entry,
-    body: JsonBody,
-    deployment: Option<String>,
-) -> Result<Response, ApiError> {
-    let (shape, mut answers) =
-        blocking(move || prepare(&app, &entry, &body, deployment.as_deref())).await?;
-    if shape.wants_stream {
+/// `POST /v1/completions`, and the same of a deployment.
+pub(crate) async fn create(asked: Asked) -> Result<Response, ApiError> {
+    let (shape, mut answers) = blocking(move || prepare(&asked)).await?;
+    if shape.head.wants_stream {
         return Ok(stream(shape, answers));
     }
     let parts = answers.collect().await?;
-    let (usage, times) = (answers.usage(), answers.times());
-    let choices: Vec<Value> = parts
-        .iter()
-        .map(|part| {
-            let echo = shape.echoes.get(part.index).map_or("", String::as_str);
-            let mut offset = echo.chars().count();
-            let text = format!("{echo}{}", part.text);
-            shape.choice(part.index, &text, part, &mut offset)
-        })
-        .collect();
-    let mut object = shape.head.with_choices(choices.into());
-    object["usage"] = usage_json(&usage);
-    object["timings"] = timings_json(&usage, times);
-    Ok(Json(object).into_response())
+    let choice = |part: &Part| {
+        let echo = shape.echoes.get(part.index).map_or("", String::as_str);
+        let mut offset = echo.chars().count();
+        shape.choice(part.index, &format!("{echo}{}", part.text), part, &mut offset)
+    };
+    Ok(shape.head.whole(parts.iter().map(choice).collect(), &answers))
 }
 
-fn prepare(
-    app: &App,
-    entry: &Entry,
-    body: &JsonBody,
-    deployment: Option<&str>,
-) -> Result<(Shape, Answers), ApiError> {
-    let common: Common = body.fields()?;
-    let own: Completion = body.fields()?;
-    let model = app.model(deployment.or(common.model.as_deref()))?;
-    entry.set_text("prompt", || body.0["prompt"].clone());
+fn prepare(asked: &Asked) -> Result<(Shape, Answers), ApiError> {
+    let common: Common = asked.fields()?;
+    let own: Completion = asked.fields()?;
+    let model = asked.model(common.model.as_deref())?;
+    asked.log_text("prompt");
     if own.suffix.is_some_and(|suffix| !suffix.is_empty()) {
         return Err(ApiError::field("suffix", "Llama 2 cannot fill in; only the end is open"));
     }
-    let n = common.n.unwrap_or(1);
+    let n = common.n();
     if own.best_of.is_some_and(|best_of| best_of != n) {
         return Err(ApiError::field("best_of", "expected the value of n: all answers are sent"));
     }
@@ -149,28 +103,19 @@ fn prepare(
             .collect(),
         _ => Vec::new(),
     };
-    let (wants_stream, wants_usage) = (common.wants_stream(), common.wants_usage());
-    let ask = Ask {
-        prompts,
-        n,
-        max_new_tokens: common.max_new_tokens().or(Some(DEFAULT_MAX_TOKENS)),
-        sampling: common.sampling(app)?,
-        n_logprobs: own.logprobs,
-        grammar: common.grammar(model, false)?,
-        trim_start: false,
-        stops: one_or_many(common.stop),
-    };
-    let wants_logprobs = own.logprobs.is_some();
-    let head = Head::new(app, "cmpl-", "text_completion", model);
-    let answers = model.answer(ask, entry)?;
-    let model = Arc::clone(model);
-    Ok((Shape { head, model, wants_stream, wants_usage, wants_logprobs, echoes }, answers))
+    let grammar = common.grammar(model, false)?;
+    let head = Head::new(&asked.app, model, &common, "cmpl-", ["text_completion"; 2]);
+    let ask = common.ask(&asked.app, model, prompts, grammar)?;
+    let max_new_tokens = ask.max_new_tokens.or(Some(DEFAULT_MAX_TOKENS));
+    let n_logprobs = own.logprobs;
+    let answers = model.answer(Ask { max_new_tokens, n_logprobs, ..ask }, &asked.entry)?;
+    Ok((Shape { head, wants_logprobs: n_logprobs.is_some(), echoes }, answers))
 }
 
 impl Shape {
     fn choice(&self, index: usize, text: &str, part: &Part, offset: &mut usize) -> Value {
         let logprobs = match self.wants_logprobs {
-            true => logprobs::completion(&self.model.tokenizer, &part.tokens, offset),
+            true => logprobs::completion(&self.head.model.tokenizer, &part.tokens, offset),
             false => Value::Null,
         };
         let finish = part.end.map(End::openai);
@@ -183,7 +128,7 @@ fn stream(shape: Shape, answers: Answers) -> Response {
     for (index, text) in shape.echoes.iter().enumerate() {
         let choice =
             json!([{ "index": index, "text": text, "logprobs": null, "finish_reason": null }]);
-        event(&mut opening, &shape.head.with_choices(choice));
+        shape.head.chunk(&choice, &mut opening);
     }
     let mut offsets: Vec<usize> = shape.echoes.iter().map(|text| text.chars().count()).collect();
     streamed(EVENTS, opening, answers, move |step, out| match step {
@@ -194,18 +139,10 @@ fn stream(shape: Shape, answers: Answers) -> Response {
             let offset = &mut offsets[part.index];
             if !part.text.is_empty() || part.end.is_some() || shape.wants_logprobs {
                 let choice = shape.choice(part.index, &part.text, &part, offset);
-                event(out, &shape.head.with_choices(json!([choice])));
+                shape.head.chunk(&json!([choice]), out);
             }
         }
-        Step::Failed(error) => event(out, &error.openai()),
-        Step::Done(usage, times) => {
-            if shape.wants_usage {
-                let mut last = shape.head.with_choices(json!([]));
-                last["usage"] = usage_json(&usage);
-                last["timings"] = timings_json(&usage, times);
-                event(out, &last);
-            }
-            out.push_str("data: [DONE]\n\n");
-        }
+        Step::Failed(error) => event(out, error.openai()),
+        Step::Done(usage, times) => shape.head.done(&usage, times, out),
     })
 }

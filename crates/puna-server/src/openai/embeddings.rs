@@ -1,17 +1,16 @@
 //! `/v1/embeddings`: the mean of a text's hidden states, of length 1.
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::completions::Prompts;
-use crate::app::App;
 use crate::error::ApiError;
-use crate::extract::{JsonBody, blocking};
-use crate::log::Entry;
+use crate::extract::{Asked, blocking};
+use crate::model::Model;
 use crate::service::MAX_TEXTS;
 
 #[derive(Debug, Deserialize)]
@@ -34,34 +33,11 @@ enum Encoding {
     Base64,
 }
 
-/// `POST /v1/embeddings`
-pub(super) async fn create(
-    State(app): State<App>,
-    Extension(entry): Extension<Entry>,
-    body: JsonBody,
-) -> Result<Json<Value>, ApiError> {
-    respond(app, entry, body, None).await
-}
-
-/// `POST /openai/deployments/{name}/embeddings`
-pub(super) async fn create_in_deployment(
-    State(app): State<App>,
-    Path(name): Path<String>,
-    Extension(entry): Extension<Entry>,
-    body: JsonBody,
-) -> Result<Json<Value>, ApiError> {
-    respond(app, entry, body, Some(name)).await
-}
-
-pub(super) async fn respond(
-    app: App,
-    entry: Entry,
-    body: JsonBody,
-    deployment: Option<String>,
-) -> Result<Json<Value>, ApiError> {
-    let request: Embeddings = body.fields()?;
-    let model = app.model(deployment.as_deref().or(request.model.as_deref()))?.clone();
-    entry.set_text("input", || body.0["input"].clone());
+/// `POST /v1/embeddings`, and the same of a deployment.
+pub(crate) async fn create(asked: Asked) -> Result<Response, ApiError> {
+    let request: Embeddings = asked.fields()?;
+    let model = asked.model(request.model.as_deref())?.clone();
+    asked.log_text("input");
     let n_texts = request.input.len();
     if n_texts == 0 || n_texts > MAX_TEXTS {
         let message = format!("expected 1 to {MAX_TEXTS} texts, found {n_texts}");
@@ -73,8 +49,13 @@ pub(super) async fn respond(
     }
     let (input, encoder) = (request.input, model.clone());
     let texts = blocking(move || Ok(input.encode(&encoder))).await?;
-    let (vectors, n_tokens) = model.embed(texts, &entry).await?;
+    let (vectors, n_tokens) = model.embed(texts, &asked.entry).await?;
     let encoding = request.encoding_format.unwrap_or_default();
+    // Millions of numbers, perhaps.
+    blocking(move || Ok(respond(&model, &vectors, n_tokens, encoding))).await
+}
+
+fn respond(model: &Model, vectors: &[Vec<f32>], n_tokens: usize, encoding: Encoding) -> Response {
     let data: Vec<Value> = vectors
         .iter()
         .enumerate()
@@ -89,10 +70,11 @@ pub(super) async fn respond(
             json!({ "object": "embedding", "index": index, "embedding": embedding })
         })
         .collect();
-    Ok(Json(json!({
+    Json(json!({
         "object": "list",
         "data": data,
         "model": model.about.name,
         "usage": { "prompt_tokens": n_tokens, "total_tokens": n_tokens },
-    })))
+    }))
+    .into_response()
 }

@@ -24,6 +24,8 @@ pub(crate) fn model_json(model: &Model) -> Value {
         "weight_type": about.weight_type,
         "kv_type": about.kv_type.name(),
         "places": model.n_places,
+        "chat": about.is_chat,
+        "starters": about.starters,
     })
 }
 

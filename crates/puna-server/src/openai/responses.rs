@@ -16,9 +16,8 @@ use super::stored::Stored;
 use crate::access::Client;
 use crate::app::App;
 use crate::error::ApiError;
-use crate::extract::{JsonBody, blocking};
+use crate::extract::{Asked, blocking};
 use crate::grammar::Form;
-use crate::log::Entry;
 use crate::model::Model;
 use crate::service::{Answers, Ask, End};
 use crate::streamed::{EVENTS, Step, streamed};
@@ -83,13 +82,8 @@ struct Shape {
 }
 
 /// `POST /v1/responses`
-pub(super) async fn create(
-    State(app): State<App>,
-    Extension(entry): Extension<Entry>,
-    Extension(client): Extension<Client>,
-    body: JsonBody,
-) -> Result<Response, ApiError> {
-    let (shape, mut answers) = blocking(move || prepare(&app, &entry, client, &body)).await?;
+pub(super) async fn create(asked: Asked) -> Result<Response, ApiError> {
+    let (shape, mut answers) = blocking(move || prepare(&asked)).await?;
     if shape.wants_stream {
         return Ok(stream(shape, answers));
     }
@@ -125,21 +119,17 @@ fn missing(id: &str) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, format!("no response {id:?} is kept"))
 }
 
-fn prepare(
-    app: &App,
-    entry: &Entry,
-    client: Client,
-    body: &JsonBody,
-) -> Result<(Shape, Answers), ApiError> {
-    let request: Create = body.fields()?;
-    entry.set_text("input", || body.0["input"].clone());
+fn prepare(asked: &Asked) -> Result<(Shape, Answers), ApiError> {
+    let request: Create = asked.fields()?;
+    let (app, client) = (&asked.app, asked.client);
+    asked.log_text("input");
     if request.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
         return Err(ApiError::field("tools", "this address knows none; /v1/chat/completions does"));
     }
     if request.truncation.as_deref() == Some("auto") {
         return Err(ApiError::field("truncation", "expected \"disabled\": nothing is cut"));
     }
-    let model = app.model(request.model.as_deref())?;
+    let model = asked.model(request.model.as_deref())?;
     let mut messages = match &request.previous_response_id {
         None => Vec::new(),
         Some(id) => app.responses.find(id, client).ok_or_else(|| missing(id))?.messages,
@@ -177,8 +167,8 @@ fn prepare(
         trim_start: true,
     };
     let id = app.new_id("resp_");
-    let object = request.object(model, &id, body);
-    let answers = model.answer(ask, entry)?;
+    let object = request.object(model, &id, asked);
+    let answers = model.answer(ask, &asked.entry)?;
     let shape = Shape {
         app: Arc::clone(app),
         client,
@@ -206,9 +196,9 @@ impl Item {
 }
 
 impl Create {
-    fn object(&self, model: &Model, id: &str, body: &JsonBody) -> Value {
+    fn object(&self, model: &Model, id: &str, asked: &Asked) -> Value {
         let created = chrono::Utc::now().timestamp();
-        let format = body.0.pointer("/text/format").cloned();
+        let format = asked.raw("text").get("format").cloned();
         json!({
             "id": id, "object": "response", "created_at": created, "status": "in_progress",
             "model": model.about.name, "output": [], "error": null, "incomplete_details": null,

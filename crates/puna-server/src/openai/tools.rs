@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
-use crate::extract::JsonBody;
+use crate::extract::Asked;
 use crate::grammar::{Form, spaced};
 
 /// Most functions of a request.
@@ -88,8 +88,8 @@ pub(super) struct Tools {
 
 impl Tools {
     /// Those of a request, if there are any to be called.
-    pub(super) fn read(body: &JsonBody) -> Result<Option<Self>, ApiError> {
-        let request: Request = body.fields()?;
+    pub(super) fn read(asked: &Asked) -> Result<Option<Self>, ApiError> {
+        let request: Request = asked.fields()?;
         let tools = request.tools.unwrap_or_default();
         let mut functions: Vec<Function> =
             tools.into_iter().map(|Tool::Function { function }| function).collect();

@@ -233,6 +233,7 @@ async fn models_are_listed_and_named() {
     assert_eq!((&model["id"], &model["object"]), (&json!("stories260K"), &json!("model")));
     assert_eq!((&model["context_length"], &model["weight_type"]), (&json!(512), &json!("f32")));
     assert!(model["size_bytes"].as_u64().unwrap() > 1_000_000);
+    assert_eq!((&model["chat"], &model["starters"]), (&json!(false), &json!(["Once"])));
     assert_eq!(server.get("/v1/models/stories260K").await.json(), *model);
     let missing = server.get("/v1/models/gpt-4").await;
     assert_eq!(

@@ -14,7 +14,7 @@ use puna_engine::{BLOCK_LEN, Engine, EngineConfig};
 use puna_hub::{OpenOptions, Opened};
 use puna_kernels::Cpu;
 use puna_model::{Model as Network, Runner};
-use puna_server::{About, Access, Config, Log, Model, Words, app};
+use puna_server::{About, Access, Config, Log, Model, Patience, Words, app};
 use puna_tokenizer::chat::ChatTemplate;
 use serde_json::Value;
 use tower::ServiceExt;
@@ -31,6 +31,7 @@ pub(crate) struct Options {
     pub(crate) cors: Vec<String>,
     pub(crate) local_names_only: bool,
     pub(crate) log_text: bool,
+    pub(crate) patience: Patience,
     /// Jinja; without it Llama 2's form.
     pub(crate) template: Option<&'static str>,
 }
@@ -44,6 +45,7 @@ impl Default for Options {
             cors: Vec::new(),
             local_names_only: false,
             log_text: false,
+            patience: Patience::default(),
             template: Some("{% for m in messages %}{{ m.content }}{% endfor %}"),
         }
     }
@@ -81,6 +83,12 @@ pub(crate) fn server() -> Server {
 }
 
 pub(crate) fn server_with(options: &Options) -> Server {
+    let (config, log) = config_with(options);
+    Server { router: app(config), log }
+}
+
+/// What a server is made of, and what it logs.
+pub(crate) fn config_with(options: &Options) -> (Config, Memory) {
     let Opened { checkpoint, tokenizer, bos_id, stop_ids, .. } =
         puna_hub::open("stories260K", &OpenOptions::default()).unwrap();
     let source = checkpoint.source;
@@ -92,19 +100,23 @@ pub(crate) fn server_with(options: &Options) -> Server {
         ChatTemplate::from_jinja(source, "<s>", "</s>").unwrap()
     });
     let words = Words { tokenizer, template, bos_id, stop_ids };
-    let about = About::new("stories260K", &*source, CTX, KvType::F16);
+    let about = About {
+        starters: vec!["Once".to_owned()],
+        ..About::new("stories260K", &*source, CTX, KvType::F16)
+    };
     let engine = Engine::new(runner, config);
     let model =
         Model::start(about, words, engine, options.max_concurrent, Box::new(|| Ok(()))).unwrap();
     let log = Memory::default();
-    let router = app(Config {
+    let config = Config {
         models: vec![model],
         access: Access::new(&options.keys, options.per_minute),
         cors: options.cors.clone(),
         local_names_only: options.local_names_only,
         log: Log::new(log.clone(), options.log_text),
-    });
-    Server { router, log }
+        patience: options.patience,
+    };
+    (config, log)
 }
 
 /// A response that has been read.

@@ -78,6 +78,20 @@ async fn streams_and_log_probabilities() {
 }
 
 #[tokio::test]
+async fn the_end_of_text_can_be_ignored() {
+    let server = server();
+    // The end of text is likelier than anything, unless it cannot be.
+    for (ignore, finish, n) in [(false, "stop", 0), (true, "length", 30)] {
+        let body = json!({
+            "prompt": "Once", "max_tokens": 30, "temperature": 0, "logit_bias": { "2": 100 }, "ignore_eos": ignore,
+        });
+        let reply = server.post("/v1/completions", &body).await.json();
+        assert_eq!(reply["choices"][0]["finish_reason"], finish, "{reply}");
+        assert_eq!(reply["usage"]["completion_tokens"], n, "{reply}");
+    }
+}
+
+#[tokio::test]
 async fn wrong_types_in_every_field_name_the_field() {
     let server = server();
     let bad = json!({ "a": ["b"] });

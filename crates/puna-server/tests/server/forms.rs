@@ -50,6 +50,50 @@ async fn json_of_a_schema_parses_and_fits() {
 }
 
 #[tokio::test]
+async fn json_is_whole_however_short_it_must_be() {
+    let server = server();
+    let line = json!({
+        "type": "object",
+        "properties": { "text": { "type": "string" }, "by": { "type": ["string", "null"] }, "n": { "type": "number" } },
+        "required": ["text", "by", "n"],
+        "additionalProperties": false,
+    });
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "title": { "type": "string" },
+            "lines": { "type": "array", "items": line },
+            "more": { "type": "object" },
+        },
+        "required": ["title", "lines"],
+        "additionalProperties": false,
+    });
+    let strict = json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": schema } });
+    let any = json!({ "type": "json_object" });
+    let mut finishes = std::collections::BTreeSet::new();
+    for (format, shortest) in [(&strict, 30), (&any, 4)] {
+        for max_tokens in [shortest, shortest + 1, 40, 60, 90, 150, 250] {
+            for seed in 0..4 {
+                let more = json!({ "response_format": format, "seed": seed, "max_tokens": max_tokens, "temperature": 1.3 });
+                let reply = server.post(PATH, &ask(&more)).await.json();
+                let choice = &reply["choices"][0];
+                let text = choice["message"]["content"].as_str().unwrap();
+                let value: Result<Value, _> = serde_json::from_str(text);
+                assert!(value.is_ok_and(|v| v.is_object()), "{max_tokens}, {seed}: {text}");
+                assert!(reply["usage"]["completion_tokens"].as_u64().unwrap() <= max_tokens);
+                finishes.insert(choice["finish_reason"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+    assert!(finishes.contains("stop"), "{finishes:?}");
+    // Where no end fits, what there is is told to be cut.
+    let more = json!({ "response_format": strict, "max_tokens": 5 });
+    let reply = server.post(PATH, &ask(&more)).await.json();
+    assert_eq!(reply["choices"][0]["finish_reason"], "length");
+    server.idle().await;
+}
+
+#[tokio::test]
 async fn grammars_are_kept_streamed_and_whole() {
     let server = server();
     let grammar = "start: \"yes\" | \"no\" | \"maybe\" /[0-9]{2}/";

@@ -8,3 +8,4 @@ mod embeddings;
 mod faults;
 mod forms;
 mod others;
+mod slow;

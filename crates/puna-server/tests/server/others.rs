@@ -292,3 +292,67 @@ async fn the_document_names_addresses_that_exist() {
         assert!(document["components"]["schemas"].get(&name).is_some(), "{name}");
     }
 }
+
+/// The types that a schema allows, as JSON has them.
+fn types(schema: &Value, found: &mut Vec<&'static str>) {
+    let name = |value: &Value| match value {
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        _ => "other",
+    };
+    for one in schema["anyOf"].as_array().into_iter().flatten() {
+        types(one, found);
+    }
+    found.extend(schema["enum"].as_array().into_iter().flatten().map(name));
+    found.extend(schema.get("const").map(name));
+    match schema["type"].as_str() {
+        Some("string") => found.push("string"),
+        Some("number" | "integer") => found.push("number"),
+        Some("object") => found.push("object"),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn wrong_types_in_every_documented_field_are_refused() {
+    let server = server();
+    let document = server.get("/openapi.json").await.json();
+    let messages = json!([{ "role": "user", "content": "x" }]);
+    let mut n_checked = 0;
+    for (path, required) in [
+        ("/v1/chat/completions", json!({ "messages": messages, "max_tokens": 1 })),
+        ("/v1/completions", json!({ "prompt": "x", "max_tokens": 1 })),
+        ("/v1/responses", json!({ "input": "x", "max_output_tokens": 1 })),
+        ("/v1/embeddings", json!({ "input": "x" })),
+        ("/api/chat", json!({ "messages": messages, "options": { "num_predict": 1 } })),
+        ("/api/generate", json!({ "prompt": "x", "options": { "num_predict": 1 } })),
+        ("/api/embed", json!({ "input": "x" })),
+        ("/api/show", json!({})),
+        ("/generate", json!({ "inputs": "x", "parameters": { "max_new_tokens": 1 } })),
+    ] {
+        assert_eq!(server.post(path, &required).await.status, 200, "{path}");
+        let schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+            ["schema"]["$ref"]
+            .as_str()
+            .unwrap();
+        let schema = document.pointer(schema.trim_start_matches('#')).unwrap();
+        for (field, schema) in schema["properties"].as_object().unwrap() {
+            let mut allowed = Vec::new();
+            types(schema, &mut allowed);
+            for (kind, wrong) in
+                [("number", json!(7)), ("string", json!("wrong")), ("object", json!({ "a": [1] }))]
+            {
+                if allowed.contains(&kind) {
+                    continue;
+                }
+                let mut body = required.clone();
+                body[field] = wrong;
+                let reply = server.post(path, &body).await;
+                assert_eq!(reply.status, 400, "{path} {body}: {}", reply.text);
+                assert!(reply.text.contains(field.as_str()), "{path} {body}: {}", reply.text);
+                n_checked += 1;
+            }
+        }
+    }
+    assert!(n_checked > 100, "{n_checked}");
+}

@@ -11,7 +11,9 @@ use puna_engine::{Engine, EngineConfig};
 use puna_hub::{Opened, built_in_names, default_model};
 use puna_kernels::Cpu;
 use puna_model::{KvCache, MemoryPlan, Runner};
-use puna_server::{About, Access, Config, Ended, Log, Model, Tls, Words, bind, read_keys};
+use puna_server::{
+    About, Access, Config, Ended, Log, Model, Patience, Tls, Words, bind, read_keys,
+};
 use puna_tokenizer::Tokenizer;
 use puna_tokenizer::chat::ChatTemplate;
 
@@ -117,6 +119,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         access: Access::new(&keys, args.limits.rate_limit.map(|n| n as u32)),
         cors: args.listen.cors.clone(),
         log: Log::new(io::stderr(), args.limits.log_prompts),
+        patience: Patience::default(),
     };
     let tls = match (&args.listen.tls_cert, &args.listen.tls_key) {
         (Some(cert), Some(key)) => Some(Tls { cert: cert.clone(), key: key.clone() }),
@@ -170,7 +173,8 @@ fn load_one(args: &ServeArgs, model: &str, name: &str, n_models: usize) -> anyho
     let opened = open(model, &args.options)?;
     let own_template = opened.checkpoint.chat_template.is_some();
     let tells_stories = !own_template && built_in_names().contains(&model);
-    let Opened { checkpoint, tokenizer, template, bos_id, stop_ids, .. } = opened;
+    let Opened { checkpoint, tokenizer, template, is_chat, starters, bos_id, stop_ids, .. } =
+        opened;
     let template = if tells_stories { story_template(&tokenizer)? } else { template };
     let source = checkpoint.source;
     let kv_type = args.options.kv_type;
@@ -186,7 +190,11 @@ fn load_one(args: &ServeArgs, model: &str, name: &str, n_models: usize) -> anyho
         prefix_cache: true,
         max_draft: args.draft.draft,
     };
-    let about = About::new(name, &*source, ctx, kv_type);
+    let about = About {
+        is_chat,
+        starters: starters.iter().map(|&words| words.to_owned()).collect(),
+        ..About::new(name, &*source, ctx, kv_type)
+    };
     let words = Words { tokenizer, template, bos_id, stop_ids };
     let watch = Box::new(move || source.check_unchanged().map_err(|error| error.to_string()));
     let engine = Engine::new(runner, config);
