@@ -1,6 +1,6 @@
 //! Working memory of a thread, kept from one task to the next so that hot entry points do not allocate.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
 /// Sixteen floats on a cache line of their own.
 #[derive(Clone, Copy)]
@@ -8,13 +8,14 @@ use std::cell::Cell;
 struct Line([f32; 16]);
 
 thread_local! {
-    static SCRATCH: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// Buffers that nobody has, the outermost last: each call gets the one that it had before.
+    static SCRATCH: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Lends `f` a buffer of `len` floats that starts on a cache line. It holds what earlier tasks left there.
-/// A nested call gets a buffer of its own, newly allocated.
+/// A nested call gets a buffer of its own.
 pub fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    let mut lines = SCRATCH.take();
+    let mut lines = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
     let n_lines = len.div_ceil(16);
     if lines.len() < n_lines {
         lines.resize(n_lines, Line([0.0; 16]));
@@ -22,7 +23,7 @@ pub fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     // SAFETY: a `Line` is sixteen floats and nothing else, and `len` of them lie in `lines`.
     let floats = unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<f32>(), len) };
     let result = f(floats);
-    SCRATCH.set(lines);
+    SCRATCH.with_borrow_mut(|buffers| buffers.push(lines));
     result
 }
 
@@ -32,15 +33,19 @@ mod tests {
 
     #[test]
     fn buffers_are_aligned_kept_and_nest() {
-        let outer = with_scratch(100, |outer| {
-            assert_eq!(outer.len(), 100);
-            assert_eq!(outer.as_ptr() as usize % 64, 0);
-            outer.fill(1.0);
-            with_scratch(5, |inner| inner.fill(2.0));
-            assert_eq!(outer, [1.0; 100]);
-            outer.as_ptr() as usize
-        });
-        assert_eq!(with_scratch(100, |again| again.len()), 100);
-        assert_ne!(outer, 0);
+        let both = || {
+            with_scratch(100, |outer| {
+                assert_eq!(outer.len(), 100);
+                assert_eq!(outer.as_ptr() as usize % 64, 0);
+                outer.fill(1.0);
+                let inner = with_scratch(5, |inner| {
+                    inner.fill(2.0);
+                    inner.as_ptr()
+                });
+                assert_eq!(outer, [1.0; 100]);
+                [outer.as_ptr(), inner]
+            })
+        };
+        assert_eq!(both(), both(), "the same buffers again");
     }
 }

@@ -10,8 +10,8 @@ use puna_engine::Sampling;
 use puna_hub::OpenOptions;
 use puna_kernels::Cpu;
 use puna_recipes::{
-    Align, AnswerJob, Dpo, Ending, Gatt, Log, Ppo, Recipe, RecipeError, Reject, Report, Reward, RunFolder,
-    Scorer, Sft, Start, StepRecord, answer,
+    Align, AnswerJob, Dpo, Ending, Gatt, Log, Ppo, Recipe, RecipeError, Reject, Report, Reward,
+    RunFolder, Scorer, Sft, Start, StepRecord, answer,
 };
 use puna_tokenizer::chat::{Message, Role};
 use serde_json::json;
@@ -221,9 +221,13 @@ fn adapters_learn_alone_and_resume_to_the_same_bits() {
         assert!(answer(&Cpu::new(2).unwrap(), &options, &job, &|| false, &mut |_, _| {}).unwrap());
         serde_json::from_slice(&fs::read(&out).unwrap()).unwrap()
     };
-    let (tuned, plain) = (answer_with(Some(checkpoint), "tuned.jsonl"), answer_with(None, "plain.jsonl"));
+    let (tuned, plain) =
+        (answer_with(Some(checkpoint), "tuned.jsonl"), answer_with(None, "plain.jsonl"));
     assert_eq!(tuned["mark"], 1);
-    assert!(tuned["answers"][0]["text"].as_str().unwrap().starts_with("Once there was a"), "{tuned}");
+    assert!(
+        tuned["answers"][0]["text"].as_str().unwrap().starts_with("Once there was a"),
+        "{tuned}"
+    );
     assert_ne!(tuned["answers"], plain["answers"]);
 }
 

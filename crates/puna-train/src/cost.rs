@@ -32,7 +32,7 @@ pub struct MemoryNeeds {
     pub grads: u64,
     /// Both means of AdamW.
     pub optimizer: u64,
-    /// What a micro-batch leaves for the way back, and memory between steps.
+    /// What a micro-batch leaves for the way back, memory between steps, and packed factors of products.
     pub activations: u64,
     /// The logits of a piece of a micro-batch.
     pub logits: u64,
@@ -50,18 +50,19 @@ impl MemoryNeeds {
         let n = n_seqs * seq_len;
         let (d, f, q) = (config.dim, config.hidden_dim, config.q_dim());
         let qkv = q + 2 * config.kv_dim();
-        let saved = 2 * d + qkv + q + config.n_heads + 2 * f;
-        let kept = match recompute {
-            true => saved + config.n_layers * d,
-            false => config.n_layers * saved,
-        };
-        let between = 4 * d + 2 * q.max(f) + qkv.max(2 * f) + qkv + q + 2;
+        let saved = d + qkv + q + config.n_heads + 2 * f;
+        let n_kept = if recompute { 1 } else { config.n_layers };
+        let kept = n_kept * saved + (config.n_layers + 2) * d + 1;
+        let between = 2 * d + q.max(f) + 2 * q + qkv.max(2 * f) + qkv + 1;
+        let n_between = n.min(crate::pass::GROUP_ROWS.max(seq_len));
+        // At most: bf16 takes half.
+        let packed = 2 * (config.vocab_size * d) + d * (qkv + q + 3 * f) + n_between * q.max(f);
         Self {
             weights,
             grads: weights + floats(tied),
             optimizer: 2 * weights,
-            activations: floats(n * (kept + between)),
-            logits: floats(n.min(crate::pass::LOGIT_ROWS) * config.vocab_size),
+            activations: floats(n * kept + n_between * between + packed),
+            logits: floats(n_between.min(crate::pass::LOGIT_ROWS) * config.vocab_size),
             copy: weights,
         }
     }

@@ -2,15 +2,21 @@
 //!
 //! Gradients accumulate into f32 one sequence at a time, in order; norms and embeddings row by row. So a batch may be
 //! cut into micro-batches anywhere and the gradients are the same bits.
+//!
+//! # Where time would go
+//! To memory. So a block is run by one group of a few sequences after the other, and within a group a task takes
+//! some rows through all steps up to the next that looks beyond a row: what lies between its products stays
+//! in a core's own cache. Inside a task, operations run on its thread alone. Weights are packed once for all groups.
 
+use std::convert::identity;
 use std::ops::Range;
 
-use puna_core::WeightId;
-use puna_kernels::{Cpu, RopeTable, add, rmsnorm};
+use puna_core::{ModelConfig, WeightId};
+use puna_kernels::{Cpu, RopeTable, add, rmsnorm, with_scratch};
 use puna_ops::{
-    BLOCK_K, HeadShape, Mat, Out, Precision, Products, attention, attention_backward,
+    BLOCK_K, Factor, HeadShape, Mat, Out, Precision, Products, attention, attention_backward,
     cross_entropy, embedding, embedding_backward, groups_to_rows, heads_to_rows, rmsnorm_backward,
-    rows_to_groups, rows_to_heads, swiglu, swiglu_backward,
+    rows_to_groups, rows_to_heads, swiglu, swiglu_backward, task_rows,
 };
 
 use crate::score;
@@ -64,11 +70,12 @@ impl Grads {
     }
 }
 
+/// Rows of a group, about: what lies between the steps of a block then stays in a cache that cores share.
+pub(crate) const GROUP_ROWS: usize = 512;
+
 /// What the backward pass of a block needs of its forward pass. Everything else is cheap to compute again.
 #[derive(Debug, Default)]
 struct Saved {
-    /// Input, `[B·T, D]`.
-    x: Vec<f32>,
     /// Turned queries and keys, and values, `[B, K, N/K + 2, T, H]`.
     groups: Vec<f32>,
     /// Attention's outputs `[B, N, T, H]`, and logarithms of its denominators `[B, N, T]`.
@@ -80,16 +87,32 @@ struct Saved {
     gate_up: Vec<f32>,
 }
 
+/// Some of a micro-batch's sequences, which pass through a block together.
+#[derive(Debug)]
+struct Group {
+    /// Its rows in the micro-batch.
+    rows: Range<usize>,
+    shape: HeadShape,
+    /// For each block; with recomputation one for all.
+    saved: Vec<Saved>,
+    /// The residual stream before each block and behind the last, `[B·T, D]`.
+    xs: Vec<Vec<f32>>,
+    /// Its gradient.
+    dx: Vec<f32>,
+}
+
 /// Memory between the steps of a block.
 #[derive(Debug)]
 struct Between {
+    factors: Factors,
     products: Products,
     /// `[B·T, D]` each.
     normed: Vec<f32>,
     d_normed: Vec<f32>,
-    /// `[B·T, max(N·H, F)]` each.
+    /// `[B·T, max(N·H, F)]`
     wide: Vec<f32>,
-    d_wide: Vec<f32>,
+    /// `[B·T, N·H]`
+    d_rows: Vec<f32>,
     /// `[B·T, max((N + 2K)·H, 2F)]`
     d_widest: Vec<f32>,
     /// `[B·T, (N + 2K)·H]`
@@ -101,6 +124,43 @@ struct Between {
     logits: Vec<f32>,
 }
 
+/// Weights as right factors of products: their transposes on the way forward, themselves on the way back.
+#[derive(Debug)]
+struct Factors {
+    wqkv: Factor,
+    wo: Factor,
+    w_gate_up: Factor,
+    w_down: Factor,
+    /// The output matrix both ways.
+    output: Factor,
+    output_back: Factor,
+}
+
+impl Factors {
+    fn new(precision: Precision) -> Self {
+        let empty = || Factor::new(precision);
+        Self {
+            wqkv: empty(),
+            wo: empty(),
+            w_gate_up: empty(),
+            w_down: empty(),
+            output: empty(),
+            output_back: empty(),
+        }
+    }
+
+    /// A block's, all turned by `side`.
+    fn pack<'a>(&mut self, cpu: &Cpu, w: &Layer<'a>, side: impl Fn(Mat<'a>) -> Mat<'a>) {
+        let c = w.config;
+        let pack =
+            |factor: &mut Factor, w, rows, cols| factor.pack(cpu, side(Mat::new(w, rows, cols)));
+        pack(&mut self.wqkv, w.wqkv(), w.wqkv().len() / c.dim, c.dim);
+        pack(&mut self.wo, w.wo(), c.dim, c.q_dim());
+        pack(&mut self.w_gate_up, w.w_gate_up(), 2 * c.hidden_dim, c.dim);
+        pack(&mut self.w_down, w.w_down(), c.dim, c.hidden_dim);
+    }
+}
+
 /// A network's passes over micro-batches of a fixed size, and the memory they take.
 #[derive(Debug)]
 pub struct Pass {
@@ -108,14 +168,9 @@ pub struct Pass {
     shape: HeadShape,
     precision: Precision,
     table: RopeTable,
-    /// For each block; with recomputation one for all, and `inputs` instead.
-    saved: Vec<Saved>,
-    /// With recomputation, the input of each block.
-    inputs: Vec<Vec<f32>>,
+    recompute: bool,
+    groups: Vec<Group>,
     between: Between,
-    /// `[B·T, D]`: the residual stream, and its gradient.
-    x: Vec<f32>,
-    dx: Vec<f32>,
     losses: Vec<f32>,
 }
 
@@ -132,29 +187,42 @@ impl Pass {
         precision: Precision,
     ) -> Self {
         let config = layout.config();
-        let &puna_core::ModelConfig { n_heads, n_kv_heads, head_dim, n_layers, .. } = config;
+        let &ModelConfig { n_heads, n_kv_heads, head_dim, n_layers, .. } = config;
         let shape = HeadShape { n_seqs, seq_len, n_heads, n_kv_heads, head_dim };
         let freqs = puna_model::frequencies(config, seq_len);
         let table = RopeTable::new(&freqs, seq_len, puna_model::magnitude(config));
-        let (n, d) = (shape.n_rows(), config.dim);
+        let group_seqs = (GROUP_ROWS / seq_len).clamp(1, n_seqs);
+        let (d, f, q) = (config.dim, config.hidden_dim, config.q_dim());
+        let group = |seqs: Range<usize>| {
+            let shape = HeadShape { n_seqs: seqs.len(), ..shape };
+            let floats = |per_row: usize| vec![0.0; shape.n_rows() * per_row];
+            let saved = (0..if recompute { 1 } else { n_layers }).map(|_| Saved {
+                groups: floats(shape.row_len()),
+                heads: floats(q),
+                log_sums: floats(n_heads),
+                x_mid: floats(d),
+                gate_up: floats(2 * f),
+            });
+            Group {
+                rows: seqs.start * seq_len..seqs.end * seq_len,
+                shape,
+                saved: saved.collect(),
+                xs: (0..=n_layers).map(|_| floats(d)).collect(),
+                dx: floats(d),
+            }
+        };
+        let n = group_seqs * seq_len;
         let floats = |per_row: usize| vec![0.0; n * per_row];
-        let saved = (0..if recompute { 1 } else { n_layers }).map(|_| Saved {
-            x: floats(d),
-            groups: floats(shape.row_len()),
-            heads: floats(config.q_dim()),
-            log_sums: floats(n_heads),
-            x_mid: floats(d),
-            gate_up: floats(2 * config.hidden_dim),
-        });
         let between = Between {
+            factors: Factors::new(precision),
             products: Products::new(precision),
             normed: floats(d),
             d_normed: floats(d),
-            wide: floats(config.q_dim().max(config.hidden_dim)),
-            d_wide: floats(config.q_dim().max(config.hidden_dim)),
-            d_widest: floats(shape.row_len().max(2 * config.hidden_dim)),
+            wide: floats(q.max(f)),
+            d_rows: floats(q),
+            d_widest: floats(shape.row_len().max(2 * f)),
             qkv: floats(shape.row_len()),
-            d_heads: floats(config.q_dim()),
+            d_heads: floats(q),
             norm_scales: floats(1),
             logits: vec![0.0; LOGIT_ROWS.min(n) * config.vocab_size],
         };
@@ -162,12 +230,10 @@ impl Pass {
             shape,
             precision,
             table,
-            saved: saved.collect(),
-            inputs: if recompute { (0..n_layers).map(|_| floats(d)).collect() } else { Vec::new() },
+            recompute,
+            groups: cut(0..n_seqs, group_seqs).map(group).collect(),
             between,
-            x: floats(d),
-            dx: floats(d),
-            losses: floats(1),
+            losses: vec![0.0; shape.n_rows()],
             layout: layout.clone(),
         }
     }
@@ -224,10 +290,16 @@ impl Pass {
         if let Some(batch) = batch {
             self.forward(cpu, weights, batch);
         }
-        let row = self.layout.score().expect("a layout with a scoring row");
+        let c = self.layout.config();
+        let row = &weights[self.layout.score().expect("a layout with a scoring row")];
         let norm = &weights[self.layout.span(WeightId::Norm)];
-        rmsnorm(cpu, &self.x, norm, self.layout.config().norm_eps, &mut self.between.normed);
-        score::forward(&self.between.normed, &weights[row])
+        let mut scores = Vec::with_capacity(self.shape.n_rows());
+        for group in &self.groups {
+            let normed = &mut self.between.normed[..group.shape.n_rows() * c.dim];
+            rmsnorm(cpu, &group.xs[c.n_layers], norm, c.norm_eps, normed);
+            scores.extend(score::forward(normed, row));
+        }
+        scores
     }
 
     /// Adds gradients of `Σ scales·losses + Σ d_scores·scores` to `grads`, for the very batch whose [`Pass::losses`] or
@@ -246,29 +318,15 @@ impl Pass {
     ) {
         self.head(cpu, weights, batch, Some(Back { grads, d_scores }));
         for idx in (0..self.layout.config().n_layers).rev() {
-            let w = Layer {
-                spans: self.layout.layer(idx),
-                weights,
-                eps: self.layout.config().norm_eps,
-            };
-            let place = self.place(idx);
-            if self.is_recomputing() {
-                self.saved[0].x.copy_from_slice(&self.inputs[idx]);
-                self.block(cpu, &w, place, batch.starts);
+            if self.recompute {
+                self.block(cpu, weights, batch, idx);
             }
-            self.block_backward(cpu, &w, place, batch.starts, &mut grads.weights);
+            self.block_backward(cpu, weights, batch, idx, &mut grads.weights);
         }
-        let table = self.layout.span(WeightId::TokEmbeddings);
-        embedding_backward(cpu, batch.tokens, &self.dx, &mut grads.weights[table]);
-    }
-
-    fn is_recomputing(&self) -> bool {
-        !self.inputs.is_empty()
-    }
-
-    /// Which of `saved` is a block's.
-    fn place(&self, layer_idx: usize) -> usize {
-        if self.is_recomputing() { 0 } else { layer_idx }
+        let table = &mut grads.weights[self.layout.span(WeightId::TokEmbeddings)];
+        for group in &self.groups {
+            embedding_backward(cpu, &batch.tokens[group.rows.clone()], &group.dx, table);
+        }
     }
 
     /// From tokens to the residual stream behind the last block.
@@ -287,113 +345,43 @@ impl Pass {
             );
         }
         let table = &weights[self.layout.span(WeightId::TokEmbeddings)];
-        embedding(cpu, table, batch.tokens, &mut self.x);
+        for group in &mut self.groups {
+            embedding(cpu, table, &batch.tokens[group.rows.clone()], &mut group.xs[0]);
+        }
         for idx in 0..self.layout.config().n_layers {
-            let w = Layer {
-                spans: self.layout.layer(idx),
-                weights,
-                eps: self.layout.config().norm_eps,
-            };
-            let place = self.place(idx);
-            self.saved[place].x.copy_from_slice(&self.x);
-            if self.is_recomputing() {
-                self.inputs[idx].copy_from_slice(&self.x);
-            }
-            self.block(cpu, &w, place, batch.starts);
+            self.block(cpu, weights, batch, idx);
         }
     }
 
-    /// One block: from `saved.x` to the residual stream `x`, keeping what the way back needs.
-    fn block(&mut self, cpu: &Cpu, w: &Layer<'_>, place: usize, starts: Option<&[u32]>) {
-        let c = self.layout.config();
-        let (n, d, f, q) = (self.shape.n_rows(), c.dim, c.hidden_dim, c.q_dim());
-        let Saved { x, groups, heads, log_sums, x_mid, gate_up } = &mut self.saved[place];
-        let Between { products, normed, wide, qkv, .. } = &mut self.between;
-        let product = |products: &mut Products, x: &[f32], w: &[f32], y: &mut [f32], out| {
-            let (cols, rows) = (x.len() / n, y.len() / n);
-            products.gemm(cpu, Mat::new(x, n, cols), Mat::new(w, rows, cols).t(), y, out);
-        };
-
-        // Attention.
-        rmsnorm(cpu, x, w.attn_norm(), w.eps, normed);
-        product(products, normed, w.wqkv(), qkv, Out::Set);
-        rows_to_groups(cpu, self.shape, &self.table, qkv, groups);
-        attention(cpu, self.precision, self.shape, groups, starts, heads, log_sums);
-        let rows = &mut wide[..n * q];
-        heads_to_rows(cpu, self.shape, heads, rows);
-        x_mid.copy_from_slice(x);
-        product(products, rows, w.wo(), x_mid, Out::Add);
-
-        // Feed-forward.
-        rmsnorm(cpu, x_mid, w.ffn_norm(), w.eps, normed);
-        product(products, normed, w.w_gate_up(), gate_up, Out::Set);
-        let act = &mut wide[..n * f];
-        swiglu(cpu, f, gate_up, act);
-        debug_assert_eq!(self.x.len(), n * d);
-        self.x.copy_from_slice(x_mid);
-        product(products, act, w.w_down(), &mut self.x, Out::Add);
+    /// One block, from its input to its output, keeping what the way back needs.
+    fn block(&mut self, cpu: &Cpu, weights: &[f32], batch: MicroBatch<'_>, idx: usize) {
+        let w = Layer::new(&self.layout, weights, idx);
+        self.between.factors.pack(cpu, &w, Mat::t);
+        let how = How { cpu, precision: self.precision, table: &self.table };
+        for group in &mut self.groups {
+            group.block(how, &w, idx, batch.starts, &mut self.between);
+        }
     }
 
-    /// The way back through one block: from the gradient of its output to that of its input, both in `dx`.
+    /// The way back through one block.
     fn block_backward(
         &mut self,
         cpu: &Cpu,
-        w: &Layer<'_>,
-        place: usize,
-        starts: Option<&[u32]>,
+        weights: &[f32],
+        batch: MicroBatch<'_>,
+        idx: usize,
         grads: &mut [f32],
     ) {
-        let c = self.layout.config();
-        let (shape, n, f, q) = (self.shape, self.shape.n_rows(), c.hidden_dim, c.q_dim());
-        let precision = self.precision;
-        let Saved { x, groups, heads, log_sums, x_mid, gate_up } = &self.saved[place];
-        let Between {
-            products,
-            normed,
-            d_normed,
-            wide,
-            d_wide,
-            d_widest,
-            qkv,
-            d_heads,
-            norm_scales,
-            ..
-        } = &mut self.between;
-        let dx = &mut self.dx;
-
-        // Feed-forward.
-        let (act, d_act) = (&mut wide[..n * f], &mut d_wide[..n * f]);
-        let d_gate_up = &mut d_widest[..n * 2 * f];
-        swiglu(cpu, f, gate_up, act);
-        weight_grad(cpu, products, shape, dx, act, &mut grads[w.spans.w_down.clone()]);
-        input_grad(cpu, products, n, dx, w.w_down(), d_act);
-        swiglu_backward(cpu, f, gate_up, d_act, d_gate_up);
-        rmsnorm(cpu, x_mid, w.ffn_norm(), w.eps, normed);
-        weight_grad(cpu, products, shape, d_gate_up, normed, &mut grads[w.spans.w_gate_up.clone()]);
-        input_grad(cpu, products, n, d_gate_up, w.w_gate_up(), d_normed);
-        let dw = &mut grads[w.spans.ffn_norm.clone()];
-        rmsnorm_backward(cpu, x_mid, w.ffn_norm(), w.eps, d_normed, dx, dw, norm_scales);
-
-        // Attention.
-        let (rows, d_rows) = (&mut wide[..n * q], &mut d_wide[..n * q]);
-        heads_to_rows(cpu, shape, heads, rows);
-        weight_grad(cpu, products, shape, dx, rows, &mut grads[w.spans.wo.clone()]);
-        input_grad(cpu, products, n, dx, w.wo(), d_rows);
-        rows_to_heads(cpu, shape, d_rows, d_heads);
-        let d_groups = &mut d_widest[..n * shape.row_len()];
-        attention_backward(
-            cpu, precision, shape, groups, starts, heads, log_sums, d_heads, d_groups,
-        );
-        groups_to_rows(cpu, shape, &self.table, d_groups, qkv);
-        rmsnorm(cpu, x, w.attn_norm(), w.eps, normed);
-        weight_grad(cpu, products, shape, qkv, normed, &mut grads[w.spans.wqkv.clone()]);
-        input_grad(cpu, products, n, qkv, w.wqkv(), d_normed);
-        let dw = &mut grads[w.spans.attn_norm.clone()];
-        rmsnorm_backward(cpu, x, w.attn_norm(), w.eps, d_normed, dx, dw, norm_scales);
+        let w = Layer::new(&self.layout, weights, idx);
+        self.between.factors.pack(cpu, &w, identity);
+        let how = How { cpu, precision: self.precision, table: &self.table };
+        for group in &mut self.groups {
+            group.block_backward(how, &w, idx, batch.starts, &mut self.between, grads);
+        }
     }
 
-    /// The last norm, the output matrix and the losses; with `grads` also the gradient of the residual stream, into
-    /// `dx`. Logits of all tokens are never in memory together.
+    /// The last norm, the output matrix and the losses; on the way back also the gradient of the residual stream, into
+    /// `dx`.
     fn head(
         &mut self,
         cpu: &Cpu,
@@ -402,52 +390,50 @@ impl Pass {
         mut back: Option<Back<'_>>,
     ) {
         let c = self.layout.config();
-        let (n, d, v) = (self.shape.n_rows(), c.dim, c.vocab_size);
+        let score = self.layout.score();
         let norm = self.layout.span(WeightId::Norm);
         let output = match c.tied_output {
             true => self.layout.span(WeightId::TokEmbeddings),
             false => self.layout.span(WeightId::Output),
         };
-        let w = Mat::new(&weights[output.clone()], v, d);
-        let Between { products, normed, d_normed, norm_scales, logits, .. } = &mut self.between;
-        rmsnorm(cpu, &self.x, &weights[norm.clone()], c.norm_eps, normed);
-        for rows in row_runs(self.shape).flat_map(|run| cut(run, LOGIT_ROWS)) {
-            let (x, logits) =
-                (&normed[rows.start * d..rows.end * d], &mut logits[..rows.len() * v]);
-            let x = Mat::new(x, rows.len(), d);
-            let (targets, scales) = (&batch.targets[rows.clone()], &batch.scales[rows.clone()]);
-            // Nothing to learn here: a prompt, a filler, or all of a reward model's tokens.
-            if scales.iter().all(|&scale| scale == 0.0) {
-                self.losses[rows.clone()].fill(0.0);
-                if back.is_some() {
-                    d_normed[rows.start * d..rows.end * d].fill(0.0);
-                }
-                continue;
-            }
-            products.gemm(cpu, x, w.t(), logits, Out::Set);
-            cross_entropy(cpu, logits, targets, scales, &mut self.losses[rows.clone()]);
-            if let Some(Back { grads, .. }) = &mut back {
-                let d_logits = Mat::new(logits, rows.len(), v);
-                let dx = &mut d_normed[rows.start * d..rows.end * d];
-                products.gemm(cpu, d_logits, w, dx, Out::Set);
-                let dw = match c.tied_output {
-                    true => &mut grads.tied[..],
-                    false => &mut grads.weights[output.clone()],
-                };
-                products.gemm(cpu, d_logits.t(), x, dw, Out::Add);
+        let w = Mat::new(&weights[output.clone()], c.vocab_size, c.dim);
+        let Factors { output: factor, output_back, .. } = &mut self.between.factors;
+        // A network that only scores has no use for its output matrix.
+        if batch.scales.iter().any(|&scale| scale != 0.0) {
+            factor.pack(cpu, w.t());
+            if back.is_some() {
+                output_back.pack(cpu, w);
             }
         }
-        if let Some(Back { grads, d_scores }) = back {
-            if let Some(d_scores) = d_scores {
-                let row = self.layout.score().expect("a layout with a scoring row");
-                let dw = &mut grads.weights[row.clone()];
-                score::backward_acc(normed, &weights[row], d_scores, d_normed, dw);
-            }
-            debug_assert_eq!(self.dx.len(), n * d);
-            self.dx.fill(0.0);
-            let (x, dw) = (&self.x, &mut grads.weights[norm.clone()]);
-            let (w, dx) = (&weights[norm], &mut self.dx);
-            rmsnorm_backward(cpu, x, w, c.norm_eps, d_normed, dx, dw, norm_scales);
+        for group in &mut self.groups {
+            let back = back.as_mut().map(|Back { grads, d_scores }| {
+                let Grads { weights: dw, tied } = &mut **grads;
+                let spans = [norm.clone(), score.clone().unwrap_or(0..0)];
+                let (output, [norm, d_score]) = match c.tied_output {
+                    true => (&mut tied[..], dw.get_disjoint_mut(spans).expect("two weights")),
+                    false => {
+                        let [norm, score] = spans;
+                        let spans = [output.clone(), norm, score];
+                        let [output, norm, score] =
+                            dw.get_disjoint_mut(spans).expect("three weights");
+                        (output, [norm, score])
+                    }
+                };
+                let scored = d_scores.map(|d_scores| Scored {
+                    row: &weights[score.clone().expect("a layout with a scoring row")],
+                    d_scores: &d_scores[group.rows.clone()],
+                    d_row: d_score,
+                });
+                HeadGrads { output, norm, scored }
+            });
+            let of_group = MicroBatch {
+                targets: &batch.targets[group.rows.clone()],
+                scales: &batch.scales[group.rows.clone()],
+                ..batch
+            };
+            let losses = &mut self.losses[group.rows.clone()];
+            let norm = &weights[norm.clone()];
+            group.head(cpu, c, norm, of_group, &mut self.between, losses, back);
         }
     }
 }
@@ -458,11 +444,241 @@ struct Back<'a> {
     d_scores: Option<&'a [f32]>,
 }
 
+/// Where the gradients of what is behind the last block go.
+struct HeadGrads<'a> {
+    output: &'a mut [f32],
+    norm: &'a mut [f32],
+    scored: Option<Scored<'a>>,
+}
+
+/// The scoring row, the gradients of a group's scores, and where the row's own goes.
+struct Scored<'a> {
+    row: &'a [f32],
+    d_scores: &'a [f32],
+    d_row: &'a mut [f32],
+}
+
+/// What a group computes with.
+#[derive(Clone, Copy)]
+struct How<'a> {
+    cpu: &'a Cpu,
+    precision: Precision,
+    table: &'a RopeTable,
+}
+
+impl Group {
+    /// Which of `saved` is a block's.
+    fn place(&self, layer_idx: usize) -> usize {
+        layer_idx.min(self.saved.len() - 1)
+    }
+
+    /// One block, from its input to its output in `xs`.
+    fn block(
+        &mut self,
+        how: How<'_>,
+        w: &Layer<'_>,
+        idx: usize,
+        starts: Option<&[u32]>,
+        between: &mut Between,
+    ) {
+        let How { cpu, precision, table } = how;
+        let (d, f, q) = (w.config.dim, w.config.hidden_dim, w.config.q_dim());
+        let (shape, n, eps) = (self.shape, self.shape.n_rows(), w.config.norm_eps);
+        let starts = starts.map(|starts| &starts[self.rows.clone()]);
+        let place = self.place(idx);
+        let Saved { groups, heads, log_sums, x_mid, gate_up } = &mut self.saved[place];
+        let (before, behind) = self.xs.split_at_mut(idx + 1);
+        let (x, out) = (&before[idx], &mut behind[0]);
+        let Between { factors, qkv, wide, .. } = between;
+        let (qkv, attended) = (&mut qkv[..n * shape.row_len()], &mut wide[..n * q]);
+
+        // Attention.
+        run_rows(cpu, n, [qkv], |rows, [qkv]| {
+            with_scratch(rows.len() * d, |normed| {
+                rmsnorm(cpu, &x[rows.start * d..rows.end * d], w.attn_norm(), eps, normed);
+                factors.wqkv.product(cpu, Mat::new(normed, rows.len(), d), qkv, Out::Set);
+            });
+        });
+        rows_to_groups(cpu, shape, table, qkv, groups);
+        attention(cpu, precision, shape, groups, starts, heads, log_sums);
+        heads_to_rows(cpu, shape, heads, attended);
+
+        // Rows from there on.
+        run_rows(cpu, n, [x_mid, gate_up, out], |rows, [x_mid, gate_up, out]| {
+            let n = rows.len();
+            x_mid.copy_from_slice(&x[rows.start * d..rows.end * d]);
+            let attended = Mat::new(&attended[rows.start * q..rows.end * q], n, q);
+            factors.wo.product(cpu, attended, x_mid, Out::Add);
+            with_scratch(n * d, |normed| {
+                rmsnorm(cpu, x_mid, w.ffn_norm(), eps, normed);
+                factors.w_gate_up.product(cpu, Mat::new(normed, n, d), gate_up, Out::Set);
+            });
+            out.copy_from_slice(x_mid);
+            with_scratch(n * f, |act| {
+                swiglu(cpu, f, gate_up, act);
+                factors.w_down.product(cpu, Mat::new(act, n, f), out, Out::Add);
+            });
+        });
+    }
+
+    /// The way back through one block: from the gradient of its output to that of its input, both in `dx`.
+    fn block_backward(
+        &mut self,
+        how: How<'_>,
+        w: &Layer<'_>,
+        idx: usize,
+        starts: Option<&[u32]>,
+        between: &mut Between,
+        grads: &mut [f32],
+    ) {
+        let How { cpu, precision, table } = how;
+        let (d, f, q) = (w.config.dim, w.config.hidden_dim, w.config.q_dim());
+        let (shape, n, eps) = (self.shape, self.shape.n_rows(), w.config.norm_eps);
+        let starts = starts.map(|starts| &starts[self.rows.clone()]);
+        let place = self.place(idx);
+        let Saved { groups, heads, log_sums, x_mid, gate_up } = &self.saved[place];
+        let (x, dx) = (&self.xs[idx], &mut self.dx);
+        let Between { factors, products, normed, d_normed, wide, d_rows, .. } = between;
+        let Between { d_widest, qkv, d_heads, norm_scales, .. } = between;
+        let (normed, d_normed) = (&mut normed[..n * d], &mut d_normed[..n * d]);
+        let (d_rows, d_heads) = (&mut d_rows[..n * q], &mut d_heads[..n * q]);
+        let (d_qkv, norm_scales) = (&mut qkv[..n * shape.row_len()], &mut norm_scales[..n]);
+
+        // Feed-forward.
+        let (act, d_gate_up) = (&mut wide[..n * f], &mut d_widest[..n * 2 * f]);
+        let dy = &dx[..];
+        run_rows(
+            cpu,
+            n,
+            [&mut *act, &mut *d_gate_up, &mut *normed, &mut *d_normed],
+            |rows, [act, d_gate_up, normed, d_normed]| {
+                let n = rows.len();
+                let gate_up = &gate_up[rows.start * 2 * f..rows.end * 2 * f];
+                swiglu(cpu, f, gate_up, act);
+                with_scratch(n * f, |d_act| {
+                    let dy = Mat::new(&dy[rows.start * d..rows.end * d], n, d);
+                    factors.w_down.product(cpu, dy, d_act, Out::Set);
+                    swiglu_backward(cpu, f, gate_up, d_act, d_gate_up);
+                });
+                factors.w_gate_up.product(cpu, Mat::new(d_gate_up, n, 2 * f), d_normed, Out::Set);
+                rmsnorm(cpu, &x_mid[rows.start * d..rows.end * d], w.ffn_norm(), eps, normed);
+            },
+        );
+        weight_grad(cpu, products, shape, dx, act, &mut grads[w.spans.w_down.clone()]);
+        weight_grad(cpu, products, shape, d_gate_up, normed, &mut grads[w.spans.w_gate_up.clone()]);
+        let dw = &mut grads[w.spans.ffn_norm.clone()];
+        rmsnorm_backward(cpu, x_mid, w.ffn_norm(), eps, d_normed, dx, dw, norm_scales);
+
+        // Attention.
+        let attended = &mut wide[..n * q];
+        heads_to_rows(cpu, shape, heads, attended);
+        weight_grad(cpu, products, shape, dx, attended, &mut grads[w.spans.wo.clone()]);
+        run_rows(cpu, n, [&mut *d_rows], |rows, [d_rows]| {
+            let dx = Mat::new(&dx[rows.start * d..rows.end * d], rows.len(), d);
+            factors.wo.product(cpu, dx, d_rows, Out::Set);
+        });
+        rows_to_heads(cpu, shape, d_rows, d_heads);
+        let d_groups = &mut d_widest[..n * shape.row_len()];
+        attention_backward(
+            cpu, precision, shape, groups, starts, heads, log_sums, d_heads, d_groups,
+        );
+        groups_to_rows(cpu, shape, table, d_groups, d_qkv);
+        run_rows(cpu, n, [&mut *normed, &mut *d_normed], |rows, [normed, d_normed]| {
+            let width = shape.row_len();
+            let d_qkv = &d_qkv[rows.start * width..rows.end * width];
+            factors.wqkv.product(cpu, Mat::new(d_qkv, rows.len(), width), d_normed, Out::Set);
+            rmsnorm(cpu, &x[rows.start * d..rows.end * d], w.attn_norm(), eps, normed);
+        });
+        weight_grad(cpu, products, shape, d_qkv, normed, &mut grads[w.spans.wqkv.clone()]);
+        let dw = &mut grads[w.spans.attn_norm.clone()];
+        rmsnorm_backward(cpu, x, w.attn_norm(), eps, d_normed, dx, dw, norm_scales);
+    }
+
+    /// The last norm, the output matrix and the losses; with gradients of the output matrix and of the norm also the
+    /// gradient of the residual stream, into `dx`. Logits of all tokens are never in memory together.
+    #[expect(clippy::too_many_arguments, reason = "weights, targets, and what is computed")]
+    fn head(
+        &mut self,
+        cpu: &Cpu,
+        c: &ModelConfig,
+        norm: &[f32],
+        batch: MicroBatch<'_>,
+        between: &mut Between,
+        losses: &mut [f32],
+        mut back: Option<HeadGrads<'_>>,
+    ) {
+        let (n, d, v) = (self.shape.n_rows(), c.dim, c.vocab_size);
+        let x = &self.xs[c.n_layers];
+        let Between { factors, products, normed, d_normed, norm_scales, logits, .. } = between;
+        let (normed, d_normed) = (&mut normed[..n * d], &mut d_normed[..n * d]);
+        rmsnorm(cpu, x, norm, c.norm_eps, normed);
+        for piece in row_runs(self.shape).flat_map(|run| cut(run, LOGIT_ROWS)) {
+            let logits = &mut logits[..piece.len() * v];
+            let of_piece = piece.start * d..piece.end * d;
+            let (x, dx) = (&normed[of_piece.clone()], &mut d_normed[of_piece]);
+            let (targets, scales) = (&batch.targets[piece.clone()], &batch.scales[piece.clone()]);
+            let losses = &mut losses[piece.clone()];
+            // Nothing to learn here: a prompt, a filler, or all of a reward model's tokens.
+            if scales.iter().all(|&scale| scale == 0.0) {
+                losses.fill(0.0);
+                dx.fill(0.0);
+                continue;
+            }
+            let has_grads = back.is_some();
+            run_rows(cpu, piece.len(), [&mut *logits, losses, dx], |rows, [logits, losses, dx]| {
+                let x = Mat::new(&x[rows.start * d..rows.end * d], rows.len(), d);
+                factors.output.product(cpu, x, logits, Out::Set);
+                cross_entropy(cpu, logits, &targets[rows.clone()], &scales[rows.clone()], losses);
+                if has_grads {
+                    let d_logits = Mat::new(logits, rows.len(), v);
+                    factors.output_back.product(cpu, d_logits, dx, Out::Set);
+                }
+            });
+            if let Some(HeadGrads { output: dw, .. }) = &mut back {
+                let x = Mat::new(x, piece.len(), d);
+                products.gemm(cpu, Mat::new(logits, piece.len(), v).t(), x, dw, Out::Add);
+            }
+        }
+        if let Some(HeadGrads { norm: dw, scored, .. }) = back {
+            if let Some(Scored { row, d_scores, d_row }) = scored {
+                score::backward_acc(normed, row, d_scores, d_normed, d_row);
+            }
+            self.dx.fill(0.0);
+            let norm_scales = &mut norm_scales[..n];
+            rmsnorm_backward(cpu, x, norm, c.norm_eps, d_normed, &mut self.dx, dw, norm_scales);
+        }
+    }
+}
+
+/// Calls `task` for some rows after the other, on all threads, with those rows of each of the outputs, which have
+/// `n_rows` each.
+fn run_rows<const N: usize>(
+    cpu: &Cpu,
+    n_rows: usize,
+    outputs: [&mut [f32]; N],
+    task: impl Fn(Range<usize>, [&mut [f32]; N]) + Sync,
+) {
+    let len = task_rows(n_rows, cpu.pool().n_threads());
+    let outputs = outputs.map(|output| {
+        let width = output.len() / n_rows;
+        (output, len * width)
+    });
+    cpu.pool().run_zip(outputs, &|i, outputs| {
+        task(i * len..n_rows.min((i + 1) * len), outputs);
+    });
+}
+
 /// A block's weights.
 struct Layer<'a> {
     spans: LayerSpans,
     weights: &'a [f32],
-    eps: f32,
+    config: &'a ModelConfig,
+}
+
+impl<'a> Layer<'a> {
+    fn new(layout: &'a Layout, weights: &'a [f32], idx: usize) -> Self {
+        Self { spans: layout.layer(idx), weights, config: layout.config() }
+    }
 }
 
 macro_rules! tensors {
@@ -476,12 +692,6 @@ macro_rules! tensors {
 }
 
 tensors!(attn_norm, wqkv, wo, ffn_norm, w_gate_up, w_down);
-
-/// `dx[t, k] = Σ_r dy[t, r]·w[r, k]`
-fn input_grad(cpu: &Cpu, products: &mut Products, n: usize, dy: &[f32], w: &[f32], dx: &mut [f32]) {
-    let (rows, cols) = (dy.len() / n, dx.len() / n);
-    products.gemm(cpu, Mat::new(dy, n, rows), Mat::new(w, rows, cols), dx, Out::Set);
-}
 
 /// `dw[r, k] += Σ_t dy[t, r]·x[t, k]`, sequence by sequence.
 fn weight_grad(

@@ -116,9 +116,17 @@ fn completions_name_every_command() {
 /// `PUNA_UPDATE=1 cargo test -p puna --test usage`.
 #[test]
 fn help_is_as_recorded() {
-    for command in
-        ["", "data build", "data show", "data text", "tokenizer train", "reward train", "reward score"]
-            .into_iter().chain(COMMANDS)
+    for command in [
+        "",
+        "data build",
+        "data show",
+        "data text",
+        "tokenizer train",
+        "reward train",
+        "reward score",
+    ]
+    .into_iter()
+    .chain(COMMANDS)
     {
         let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let run = run(&args);

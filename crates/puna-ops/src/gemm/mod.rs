@@ -72,6 +72,15 @@ impl<'a> Mat<'a> {
         let first = (rows.start * self.row_step).min(self.data.len());
         Self { data: &self.data[first..], rows: rows.len(), ..self }
     }
+
+    /// Some of its columns.
+    ///
+    /// # Panics
+    /// When there are no such columns.
+    #[must_use]
+    pub fn cols(self, cols: Range<usize>) -> Self {
+        self.t().rows(cols).t()
+    }
 }
 
 /// What becomes of the numbers that the outputs hold.
@@ -115,18 +124,91 @@ impl Precision {
     }
 }
 
+/// A right factor of products, packed once for all of them.
+#[derive(Debug)]
+pub struct Factor {
+    precision: Precision,
+    n_terms: usize,
+    n_cols: usize,
+    tiles: Vec<f32>,
+}
+
+impl Factor {
+    /// An empty one, whose products' factors will be rounded to `precision`.
+    #[must_use]
+    pub fn new(precision: Precision) -> Self {
+        Self { precision, n_terms: 0, n_cols: 0, tiles: Vec::new() }
+    }
+
+    /// Becomes `b`, `[K, N]`.
+    ///
+    /// # Panics
+    /// When the instruction set lacks the precision.
+    pub fn pack(&mut self, cpu: &Cpu, b: Mat<'_>) {
+        let precision = self.precision;
+        (self.n_terms, self.n_cols) = (b.rows, b.cols);
+        // Whole tiles of any instruction set lie between multiples of the widest.
+        let tile_len = self.n_units() * MAX_TILE_COLS;
+        self.tiles.resize(b.cols.div_ceil(MAX_TILE_COLS) * tile_len, 0.0);
+        if self.tiles.is_empty() {
+            return;
+        }
+        cpu.pool().run_chunks(&mut self.tiles, tile_len, &|task, packed| {
+            let first = task * MAX_TILE_COLS;
+            let cols = first..b.cols.min(first + MAX_TILE_COLS);
+            dispatch(cpu, precision, PackCols { b, cols, packed });
+        });
+    }
+
+    /// Lanes that hold the terms of a column.
+    fn n_units(&self) -> usize {
+        match self.precision {
+            Precision::F32 => self.n_terms,
+            Precision::Bf16 => self.n_terms.div_ceil(2),
+        }
+    }
+
+    /// `c[m, n] = Σ_k a[m, k]·b[k, n]`, or `c[m, n] += …`, on the caller's thread: what a task does with its rows.
+    ///
+    /// # Panics
+    /// When shapes do not fit, or the instruction set lacks the precision.
+    pub fn product(&self, cpu: &Cpu, a: Mat<'_>, c: &mut [f32], out: Out) {
+        assert_eq!(a.cols, self.n_terms, "terms of both factors");
+        assert_eq!(c.len(), a.rows * self.n_cols, "outputs of {} x {}", a.rows, self.n_cols);
+        if self.n_terms == 0 {
+            if out == Out::Set {
+                c.fill(0.0);
+            }
+            return;
+        }
+        for rows in (0..a.rows).step_by(TASK_ROWS) {
+            let rows = rows..a.rows.min(rows + TASK_ROWS);
+            let c = &mut c[rows.start * self.n_cols..rows.end * self.n_cols];
+            self.multiply(cpu, a.rows(rows), c, self.n_cols, out);
+        }
+    }
+
+    /// The same for few rows of outputs that are `stride` apart.
+    fn multiply(&self, cpu: &Cpu, a: Mat<'_>, c: &mut [f32], stride: usize, out: Out) {
+        let &Self { precision, n_terms, n_cols, .. } = self;
+        let packed = Packed { tiles: &self.tiles, n_terms, n_cols };
+        with_scratch(scratch_len(a.rows), |scratch| {
+            dispatch(cpu, precision, Multiply { a, packed, c, stride, out, scratch });
+        });
+    }
+}
+
 /// Products of one precision, with the working memory that they pass on to each other.
 #[derive(Debug)]
 pub struct Products {
-    precision: Precision,
-    packed: Vec<f32>,
+    packed: Factor,
 }
 
 impl Products {
     /// Products whose factors are rounded to `precision`.
     #[must_use]
     pub fn new(precision: Precision) -> Self {
-        Self { precision, packed: Vec::new() }
+        Self { packed: Factor::new(precision) }
     }
 
     /// `c[m, n] = Σ_k a[m, k]·b[k, n]`, or `c[m, n] += …`; `a` is `[M, K]`, `b` `[K, N]`, `c` `[M, N]`.
@@ -134,7 +216,6 @@ impl Products {
     /// # Panics
     /// When shapes do not fit, or the instruction set lacks the precision.
     pub fn gemm(&mut self, cpu: &Cpu, a: Mat<'_>, b: Mat<'_>, c: &mut [f32], out: Out) {
-        let precision = self.precision;
         let (n_rows, n_terms, n_cols) = (a.rows, a.cols, b.cols);
         assert_eq!(b.rows, n_terms, "terms of both factors");
         assert_eq!(c.len(), n_rows * n_cols, "outputs of {n_rows} x {n_cols}");
@@ -147,37 +228,19 @@ impl Products {
         let most_cols = (MOST_PACKED / n_terms / MAX_TILE_COLS).max(1) * MAX_TILE_COLS;
         let task_rows = task_rows(n_rows, cpu.pool().n_threads());
         for first_col in (0..n_cols).step_by(most_cols) {
-            let cols = first_col..n_cols.min(first_col + most_cols);
-            let len = packed_len(n_terms, cols.len());
-            if self.packed.len() < len {
-                self.packed.resize(len, 0.0);
-            }
-            // Whole tiles of any instruction set lie between multiples of the widest.
-            let n_units = match precision {
-                Precision::F32 => n_terms,
-                Precision::Bf16 => n_terms.div_ceil(2),
-            };
-            let tiles = &mut self.packed[..n_units * cols.len().next_multiple_of(MAX_TILE_COLS)];
-            cpu.pool().run_chunks(tiles, n_units * MAX_TILE_COLS, &|task, packed| {
-                let first = cols.start + task * MAX_TILE_COLS;
-                let cols = first..cols.end.min(first + MAX_TILE_COLS);
-                dispatch(cpu, precision, PackCols { b, cols, packed });
-            });
-            let packed = Packed { tiles: &*tiles, n_terms, n_cols: cols.len() };
+            self.packed.pack(cpu, b.cols(first_col..n_cols.min(first_col + most_cols)));
+            let packed = &self.packed;
             cpu.pool().run_chunks(c, task_rows * n_cols, &|task, c| {
                 let rows = task * task_rows..n_rows.min((task + 1) * task_rows);
-                let c = &mut c[cols.start..];
-                with_scratch(scratch_len(rows.len()), |scratch| {
-                    let task = Multiply { a, rows, packed, c, stride: n_cols, out, scratch };
-                    dispatch(cpu, precision, task);
-                });
+                packed.multiply(cpu, a.rows(rows), &mut c[first_col..], n_cols, out);
             });
         }
     }
 }
 
-/// Rows in a task: few enough for every thread to have several, else [`TASK_ROWS`].
-fn task_rows(n_rows: usize, n_threads: usize) -> usize {
+/// Rows in a task: few enough for every thread to have several, else as many as fit a cache of the second level.
+#[must_use]
+pub fn task_rows(n_rows: usize, n_threads: usize) -> usize {
     let share = n_rows.div_ceil(4 * n_threads).next_multiple_of(MAX_TILE_ROWS);
     share.min(TASK_ROWS)
 }
@@ -232,10 +295,9 @@ impl Task for PackCols<'_> {
     }
 }
 
-/// Some rows of `a` with all packed columns.
+/// Some rows with all packed columns.
 struct Multiply<'a> {
     a: Mat<'a>,
-    rows: Range<usize>,
     packed: Packed<'a>,
     /// The task's rows, `stride` apart, of the outputs.
     c: &'a mut [f32],
@@ -247,8 +309,8 @@ struct Multiply<'a> {
 impl Task for Multiply<'_> {
     #[inline(always)]
     fn run<S: Simd, T: Terms<S>>(self, s: S, t: T) {
-        let Self { a, rows, packed, c, stride, out, scratch } = self;
-        multiply(s, t, a.rows(rows), packed, c, stride, out, scratch);
+        let Self { a, packed, c, stride, out, scratch } = self;
+        multiply(s, t, a, packed, c, stride, out, scratch);
     }
 }
 
