@@ -41,6 +41,7 @@ pub(crate) fn peers() -> Result<()> {
         Command::new(&python).arg(scripts.join("convert_peers.py")).arg(&program).args(weights),
     )?;
     execute(Command::new(&python).arg(scripts.join("training_peers.py")).arg(&program))?;
+    execute(Command::new(&python).arg(scripts.join("tuned_peers.py")).arg(&program))?;
     execute(Command::new(&python).arg(scripts.join("perplexity_peers.py")).arg(&program))
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct RewardConfig {
     pub out: Option<PathBuf>,
     /// Files of pairs.
     pub data: Vec<PairsTable>,
-    /// Tokens of a row, into which pairs are packed; the model's context.
+    /// Tokens of a row, into which pairs are packed: both answers of one lie in one row. Twice the model's context.
     pub seq_len: Option<usize>,
     /// Pairs of a batch: one update. The paper's 512.
     #[serde(default = "batch")]

@@ -74,7 +74,7 @@ impl<'a> Reward<'a> {
         let lora = config.lora.as_ref().map(|table| table.shape(&place)).transpose()?;
         let precision = place.precision(config.precision, cpu)?;
         let base = Base::open(&place.model(&config.model), options)?;
-        let seq_len = place.seq_len(config.seq_len, &base)?;
+        let seq_len = place.pair_len(config.seq_len, &base)?;
         let micro_batch = config.micro_batch.unwrap_or((2048 / seq_len).max(1));
         place.at_least_one("batch", config.batch)?;
         place.at_least_one("epochs", config.epochs as usize)?;

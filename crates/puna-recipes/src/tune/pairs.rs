@@ -131,6 +131,14 @@ fn pair(record: &PreferenceRecord, base: &Base, seq_len: usize) -> Result<Pair, 
         }
         item.push(&ids, &learned);
     }
+    let context = base.config.max_seq_len;
+    if let Some(longest) = item.sequences().map(|range| range.len()).max().filter(|&n| n > context)
+    {
+        let detail = format!(
+            "expected an answer of at most {context} tokens with its prompt, found {longest}"
+        );
+        return Err(Why { kind: "longer than the context", detail });
+    }
     if item.ids.len() > seq_len {
         let detail = format!(
             "expected a pair of together at most {seq_len} tokens, found {}",

@@ -72,6 +72,20 @@ impl Place<'_> {
         Ok(seq_len)
     }
 
+    /// The same for rows that hold both answers of a pair, each of which sees itself alone: twice the context by default,
+    /// and at most.
+    pub(crate) fn pair_len(
+        &self,
+        setting: Option<usize>,
+        base: &Base,
+    ) -> Result<usize, RecipeError> {
+        let most = 2 * base.config.max_seq_len;
+        let seq_len = setting.unwrap_or(most);
+        let expected = format!("2 to {most}, twice the model's context");
+        self.check("seq_len", (2..=most).contains(&seq_len), &expected, seq_len)?;
+        Ok(seq_len)
+    }
+
     /// A mistake at `span`.
     pub(crate) fn error(&self, span: Range<usize>, message: &str) -> RecipeError {
         DataError::in_config(self.file, self.text, span, message).into()
