@@ -381,7 +381,9 @@ impl Recipe for Ppo<'_> {
             }
             learner.state.step = step;
             let secs = begun.elapsed().as_secs_f64();
-            record.tokens_per_sec = config.batch as f64 * record.metrics["answer_tokens"] / secs;
+            let n_tokens = config.batch as f64 * record.metrics["answer_tokens"];
+            record.tokens = log.tokens() + n_tokens.round() as u64;
+            record.tokens_per_sec = n_tokens / secs;
             let is_due =
                 |every: u64| every > 0 && (step.is_multiple_of(every) || step == config.iterations);
             let is_measured = is_due(config.eval.every);

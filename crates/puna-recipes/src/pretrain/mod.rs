@@ -380,7 +380,8 @@ impl<'a> Training<'a> {
             self.faulty_step = self.state.step + 1;
             if on_fault == OnFault::Stop || self.n_faults > most_faults {
                 self.save(folder, on)?;
-                return Ok(Some(Ending::Fault(fault.to_owned())));
+                let hint = "the setting guard.on_fault says what else may follow";
+                return Ok(Some(Ending::Fault(format!("{fault}; {hint}"))));
             }
             if on_fault == OnFault::RollBack {
                 let mut left_out = self.state.left_out.clone();

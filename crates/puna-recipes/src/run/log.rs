@@ -53,6 +53,8 @@ pub struct Log {
     events: EventFile,
     /// Events that the next step will tell.
     pending: Vec<String>,
+    /// Tokens that the last step told.
+    tokens: u64,
 }
 
 /// Name of the log in a run's folder.
@@ -81,7 +83,8 @@ impl Log {
         for record in &kept {
             events.write(record)?;
         }
-        Ok(Self { path, lines, events, pending })
+        let tokens = kept.last().map_or(0, |record| record.tokens);
+        Ok(Self { path, lines, events, pending, tokens })
     }
 
     /// Goes back to `step`, as [`Log::open`] does; events that no step has told yet are kept.
@@ -108,12 +111,18 @@ impl Log {
         self.pending.push(event);
     }
 
+    /// Tokens trained on so far.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
     /// Adds a step, which is given the events that no step has told yet.
     ///
     /// # Errors
     /// The disk is full.
     pub fn write(&mut self, record: &mut StepRecord) -> Result<(), RecipeError> {
         record.events.append(&mut self.pending);
+        self.tokens = record.tokens;
         self.lines.write_all(line(record).as_bytes()).map_err(RecipeError::io(&self.path))?;
         self.events.write(record)
     }

@@ -7,7 +7,7 @@ use puna_train::Schedule;
 
 use super::settings::{CheckpointTable, OptimizerTable};
 use crate::run::Learner;
-use crate::{Ending, Log, RecipeError, Report, Start, StepRecord};
+use crate::{Ending, RecipeError, Report, Start, StepRecord};
 
 /// What such a run is, beside its batches.
 #[derive(Clone, Copy, Debug)]
@@ -72,8 +72,6 @@ impl Supervised<'_> {
     ) -> Result<Ending, RecipeError> {
         let (folder, mut log) = learner.start(path, start, on)?;
         let (schedule, CheckpointTable { every, keep }) = (self.schedule(), self.checkpoint);
-        let before = if learner.state.step > 0 { Log::read(path)? } else { Vec::new() };
-        let mut n_tokens = before.last().map_or(0, |record| record.tokens);
         while learner.state.step < self.n_steps {
             if stop() {
                 learner.save(&folder, keep, on)?;
@@ -95,11 +93,10 @@ impl Supervised<'_> {
             let lr = schedule.lr(step);
             learner.update(lr, norm);
             learner.state.step = step;
-            n_tokens += learned.n_tokens as u64;
             let secs = begun.elapsed().as_secs_f64();
             let mut record = StepRecord {
                 step,
-                tokens: n_tokens,
+                tokens: log.tokens() + learned.n_tokens as u64,
                 loss: Some(loss),
                 lr,
                 grad_norm: Some(norm),

@@ -135,7 +135,7 @@ pub(super) fn show_run(
             bail!(Interrupted);
         }
         Ending::Fault(fault) => bail!(RecipeError::Check(format!(
-            "{fault}; what was before it is saved in {}, and the setting guard.on_fault says what else may follow",
+            "{fault}; what was before it is in {}",
             out.display()
         ))),
     }
