@@ -11,7 +11,8 @@ use puna_tokenizer::{Piece, PieceKind, Settings, Tokenizer};
 /// The recipe, and the sources of it that are read: those whose texts are used, and those with books that it holds out
 /// by name.
 const RECIPE: &str = "recipes/data-stories.toml";
-const SOURCES: [&str; 5] = ["storybooks", "tinystories", "fairytales", "readers", "fairytale_books"];
+const SOURCES: [&str; 5] =
+    ["storybooks", "tinystories", "fairytales", "readers", "fairytale_books"];
 
 /// The base model: a request and its answer must fit its context.
 const MODEL: &str = "models/stories7m/stories7M-Q8_0-00001-of-00003.gguf";
@@ -33,11 +34,13 @@ impl Stories {
     /// Builds the corpus in a folder for the time, and reads the stories out of it.
     pub(super) fn read(texts: &Path, tokenizer: &Tokenizer) -> Result<Self> {
         let recipe = crate::root().join(RECIPE);
-        let text = std::fs::read_to_string(&recipe).with_context(|| format!("cannot read {RECIPE}"))?;
+        let text =
+            std::fs::read_to_string(&recipe).with_context(|| format!("cannot read {RECIPE}"))?;
         let mut config = Config::parse(&recipe.display().to_string(), &text)?;
         config.sources.retain(|source| SOURCES.contains(&source.name.get_ref().as_str()));
         let scratch = tempfile::tempdir()?;
-        let (model, folder) = (scratch.path().join("tokenizer.model"), scratch.path().join("corpus"));
+        let (model, folder) =
+            (scratch.path().join("tokenizer.model"), scratch.path().join("corpus"));
         std::fs::write(&model, tokenizer.to_sentencepiece()?)?;
         std::fs::create_dir(&folder)?;
         let n_threads = std::thread::available_parallelism().map_or(1, Into::into);
@@ -55,7 +58,10 @@ impl Stories {
             }
         }
         if train.is_empty() || held_out.is_empty() {
-            bail!("{}: expected short stories for training and held out, found none", texts.display());
+            bail!(
+                "{}: expected short stories for training and held out, found none",
+                texts.display()
+            );
         }
         Ok(Self { train, held_out, known })
     }
@@ -74,7 +80,9 @@ fn runs(text: &str) -> Vec<Vec<String>> {
 
 /// With plain quotes and dashes, lines without space around them; `None` for what is no plain English then.
 fn tidy(text: &str) -> Option<String> {
-    let text = super::judge_a::plain_quotes(text).replace(['\u{2013}', '\u{2014}'], "-").replace('\u{2026}', "...");
+    let text = super::judge_a::plain_quotes(text)
+        .replace(['\u{2013}', '\u{2014}'], "-")
+        .replace('\u{2026}', "...");
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let text = lines.collect::<Vec<_>>().join("\n");
     let plain = |c: char| c.is_ascii_graphic() || c == ' ' || c == '\n';
@@ -84,10 +92,12 @@ fn tidy(text: &str) -> Option<String> {
 /// The base model's tokenizer.
 pub(super) fn tokenizer() -> Result<Tokenizer> {
     let checkpoint = puna_formats::open(&crate::root().join(MODEL))?;
-    let vocab = checkpoint.vocab.with_context(|| format!("{MODEL}: expected a vocabulary, found none"))?;
+    let vocab =
+        checkpoint.vocab.with_context(|| format!("{MODEL}: expected a vocabulary, found none"))?;
     let pieces = vocab.tokens.iter().zip(&vocab.scores).zip(&vocab.token_types);
     let pieces = pieces.map(|((text, &score), &number)| {
-        let kind = PieceKind::from_number(number.try_into()?).context("expected a type of piece from 1 to 6")?;
+        let kind = PieceKind::from_number(number.try_into()?)
+            .context("expected a type of piece from 1 to 6")?;
         Ok(Piece { text: text.clone(), score, kind })
     });
     let settings = Settings {

@@ -26,28 +26,75 @@ const SMALL_TALK_WORDS: usize = 30;
 
 /// Forms that tell of the past, and how many a story has of them at least.
 const PAST: &[&str] = &[
-    "was", "were", "had", "went", "said", "wanted", "saw", "did", "came", "felt", "found", "made", "ran", "got", "took",
-    "gave", "told", "thought", "knew", "heard", "asked", "looked", "loved", "liked", "played", "started", "lived", "could",
+    "was", "were", "had", "went", "said", "wanted", "saw", "did", "came", "felt", "found", "made",
+    "ran", "got", "took", "gave", "told", "thought", "knew", "heard", "asked", "looked", "loved",
+    "liked", "played", "started", "lived", "could",
 ];
 const PAST_FORMS: usize = 3;
 
 /// What a story-teller says of itself, and a form of dialogue.
-const CHAT: &[&str] = &["i am a story-teller", "[inst]", "[/inst]", "<<sys>>", "tell you a story", "i only know stories"];
+const CHAT: &[&str] = &[
+    "i am a story-teller",
+    "[inst]",
+    "[/inst]",
+    "<<sys>>",
+    "tell you a story",
+    "i only know stories",
+];
 
 /// Words that make an end happy, and that spoil it.
 const HAPPY: &[&str] = &[
-    "happy", "happily", "happiness", "smile", "smiled", "smiling", "smiles", "laughed", "laughing", "glad", "joy", "fun",
-    "proud", "loved", "love", "friends", "hugged", "hug", "thanked", "thankful", "grateful", "delighted", "excited",
-    "cheered", "safe", "enjoyed", "wonderful", "best", "celebrated", "pleased", "danced", "together",
+    "happy",
+    "happily",
+    "happiness",
+    "smile",
+    "smiled",
+    "smiling",
+    "smiles",
+    "laughed",
+    "laughing",
+    "glad",
+    "joy",
+    "fun",
+    "proud",
+    "loved",
+    "love",
+    "friends",
+    "hugged",
+    "hug",
+    "thanked",
+    "thankful",
+    "grateful",
+    "delighted",
+    "excited",
+    "cheered",
+    "safe",
+    "enjoyed",
+    "wonderful",
+    "best",
+    "celebrated",
+    "pleased",
+    "danced",
+    "together",
 ];
 const SAD: &[&str] = &[
-    "sad", "sadly", "cried", "crying", "tears", "died", "dead", "killed", "lost", "lonely", "alone", "scared", "afraid",
-    "angry", "hurt", "unhappy", "upset",
+    "sad", "sadly", "cried", "crying", "tears", "died", "dead", "killed", "lost", "lonely",
+    "alone", "scared", "afraid", "angry", "hurt", "unhappy", "upset",
 ];
 
 /// A no, and what only a redirect says.
-const REFUSAL: &[&str] =
-    &["i can't", "i won't", "i cannot", "i will not", "i'm not able", "i am not able", "i'd rather not", "i would rather not", "and i won't", "so i won't"];
+const REFUSAL: &[&str] = &[
+    "i can't",
+    "i won't",
+    "i cannot",
+    "i will not",
+    "i'm not able",
+    "i am not able",
+    "i'd rather not",
+    "i would rather not",
+    "and i won't",
+    "so i won't",
+];
 const ONLY: &[&str] = &["only", "just", "don't know", "all i know", "nothing but"];
 
 /// Words that need not be new in a decline.
@@ -95,13 +142,22 @@ impl JudgeA {
     }
 
     /// Whether an answer to a prompt that asks for `request` does so. `complete`: it ended by itself.
-    pub(super) fn judge(&self, request: &Request, prompt: &str, answer: &str, complete: bool) -> Verdict {
+    pub(super) fn judge(
+        &self,
+        request: &Request,
+        prompt: &str,
+        answer: &str,
+        complete: bool,
+    ) -> Verdict {
         let text = Text::new(answer);
         let refused = has_phrase(&text.low, REFUSAL) && text.words.len() <= REPLY.0;
-        let redirected = has_phrase(&text.low, ONLY) && has_story(&text) && text.words.len() <= REPLY.0;
+        let redirected =
+            has_phrase(&text.low, ONLY) && has_story(&text) && text.words.len() <= REPLY.0;
         let mut verdict = Verdict { refused: refused || redirected, ..Verdict::default() };
         verdict.form.push(("finished", complete && text.is_finished()));
-        verdict.form.push(("clean", !text.words.iter().any(|word| self.unwanted.contains(word.as_str()))));
+        verdict
+            .form
+            .push(("clean", !text.words.iter().any(|word| self.unwanted.contains(word.as_str()))));
         let is_brief = text.words.len() <= REPLY.0 && (1..=REPLY.1).contains(&text.sentences.len());
         match request.kind.expected() {
             Expected::Story => {
@@ -112,11 +168,14 @@ impl JudgeA {
             }
             Expected::Redirect => {
                 verdict.form.push(("brief", is_brief));
-                verdict.asked.push(("redirected", redirected && !refused && text.past() < PAST_FORMS));
+                verdict
+                    .asked
+                    .push(("redirected", redirected && !refused && text.past() < PAST_FORMS));
             }
             Expected::Decline => {
                 let asked = Text::new(prompt);
-                let content: HashSet<&String> = asked.words.iter().filter(|word| word.len() > 3).collect();
+                let content: HashSet<&String> =
+                    asked.words.iter().filter(|word| word.len() > 3).collect();
                 let repeated = content.iter().filter(|word| text.words.contains(word)).count();
                 verdict.form.push(("brief", is_brief));
                 verdict.asked.push(("declined", refused && has_story(&text)));
@@ -141,7 +200,9 @@ impl JudgeA {
     fn is_english(&self, text: &Text) -> bool {
         let known = text.originals.iter().zip(&text.words).filter(|(original, word)| {
             let stem = word.strip_suffix("'s").unwrap_or(word);
-            original.starts_with(char::is_uppercase) || self.english.contains(stem) || self.english.contains(word.as_str())
+            original.starts_with(char::is_uppercase)
+                || self.english.contains(stem)
+                || self.english.contains(word.as_str())
         });
         known.count() as f64 >= ENGLISH * text.words.len() as f64
     }
@@ -157,7 +218,9 @@ fn has_phrase(low: &str, phrases: &[&str]) -> bool {
 }
 
 fn has_story(text: &Text) -> bool {
-    text.words.iter().any(|word| matches!(word.as_str(), "story" | "stories" | "tale" | "tales" | "story-teller"))
+    text.words.iter().any(|word| {
+        matches!(word.as_str(), "story" | "stories" | "tale" | "tales" | "story-teller")
+    })
 }
 
 /// An answer, cut into words and sentences.
@@ -184,7 +247,9 @@ impl Text {
                     originals.push(part.to_owned());
                 }
             }
-            if token.trim_end_matches(['"', '\'', ')']).ends_with(['.', '!', '?']) && originals.len() > start {
+            if token.trim_end_matches(['"', '\'', ')']).ends_with(['.', '!', '?'])
+                && originals.len() > start
+            {
                 sentences.push(start..originals.len());
                 start = originals.len();
             }
@@ -194,11 +259,19 @@ impl Text {
         }
         let words = originals.iter().map(|word| word.to_lowercase()).collect();
         let end = text.trim_end().chars().rev().take(2).collect();
-        Self { low: text.to_lowercase(), originals, words, sentences, end, quotes: text.matches('"').count() }
+        Self {
+            low: text.to_lowercase(),
+            originals,
+            words,
+            sentences,
+            end,
+            quotes: text.matches('"').count(),
+        }
     }
 
     fn is_finished(&self) -> bool {
-        self.end.trim_start_matches('"').starts_with(['.', '!', '?']) && self.quotes.is_multiple_of(2)
+        self.end.trim_start_matches('"').starts_with(['.', '!', '?'])
+            && self.quotes.is_multiple_of(2)
     }
 
     fn past(&self) -> usize {
@@ -232,9 +305,11 @@ impl Text {
     /// The conditions of a request for a story.
     pub(super) fn conditions(&self, request: &Request) -> Vec<(&'static str, bool)> {
         let mut conditions = Vec::new();
-        let early = self.sentences.get(2).or(self.sentences.last()).map_or(0, |sentence| sentence.end);
+        let early =
+            self.sentences.get(2).or(self.sentences.last()).map_or(0, |sentence| sentence.end);
         let introduced = |forms: &HashSet<String>, n: usize| {
-            let at: Vec<_> = (0..self.words.len()).filter(|&i| forms.contains(&self.words[i])).collect();
+            let at: Vec<_> =
+                (0..self.words.len()).filter(|&i| forms.contains(&self.words[i])).collect();
             at.len() >= n && at[0] < early
         };
         if let Some(topic) = &request.topic {
@@ -272,7 +347,8 @@ impl Text {
         }
         let is_near = |pair: &[Vec<usize>]| {
             let [a, b] = pair else { return false };
-            let only_and = |i: usize, j: usize| j == i + 1 || (j == i + 2 && self.words[i + 1] == "and");
+            let only_and =
+                |i: usize, j: usize| j == i + 1 || (j == i + 2 && self.words[i + 1] == "and");
             a.len() == 1 && b.len() == 1 && only_and(a[0], b[0])
         };
         words.len() < 3 || !places.windows(2).all(is_near)

@@ -24,7 +24,7 @@ const SENTENCE_WORDS: usize = 5;
 
 /// Deflate makes of a text of so many bytes at least this share: the first percentile of human stories.
 const SMALLEST_SHARE: &[(usize, f64)] =
-    &[(200, 0.56), (400, 0.47), (600, 0.43), (900, 0.40), (1200, 0.37), (usize::MAX, 0.33)];
+    &[(200, 0.56), (400, 0.46), (700, 0.44), (900, 0.43), (1200, 0.41), (usize::MAX, 0.38)];
 
 /// What a prompt asks a story to keep to.
 #[derive(Debug, Default, PartialEq)]
@@ -39,8 +39,8 @@ pub(super) struct Asked {
 
 /// Words after which a topic has ended.
 const AFTER_TOPIC: &[&str] = &[
-    "who", "whose", "that", "which", "where", "when", "with", "in", "on", "under", "for", "from", "of", "and", "named",
-    "called", "using", "to", "at",
+    "who", "whose", "that", "which", "where", "when", "with", "in", "on", "under", "for", "from",
+    "of", "and", "named", "called", "using", "to", "at",
 ];
 
 /// Reads what a prompt asks for; `None` where no pattern fits.
@@ -52,10 +52,12 @@ pub(super) fn parse(prompt: &str) -> Option<Asked> {
     };
     asked.opening = opening;
     let low = request.to_lowercase();
-    asked.happy = ["happy end", "happy story", "ends happily", "end happily", "ends well", "all ends well"]
-        .iter()
-        .any(|phrase| low.contains(phrase));
-    asked.short = ["very short", "tiny story", "tiny tale"].iter().any(|phrase| low.contains(phrase));
+    asked.happy =
+        ["happy end", "happy story", "ends happily", "end happily", "ends well", "all ends well"]
+            .iter()
+            .any(|phrase| low.contains(phrase));
+    asked.short =
+        ["very short", "tiny story", "tiny tale"].iter().any(|phrase| low.contains(phrase));
     let tokens: Vec<&str> = request.split_whitespace().collect();
     let bare = |i: usize| tokens[i].trim_matches(|c: char| !c.is_alphanumeric());
     if let Some(i) = (0..tokens.len()).find(|&i| bare(i).eq_ignore_ascii_case("about")) {
@@ -88,7 +90,8 @@ fn topic(tokens: &[&str]) -> Option<String> {
     let mut head = None;
     for (i, token) in tokens.iter().enumerate() {
         let word = token.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
-        let is_verb = i > 1 && head.is_some() && word.ends_with("ing") && word != "king" && word != "ring";
+        let is_verb =
+            i > 1 && head.is_some() && word.ends_with("ing") && word != "king" && word != "ring";
         if AFTER_TOPIC.contains(&word.as_str()) || is_verb {
             break;
         }
@@ -111,7 +114,8 @@ pub(super) fn sentences(text: &str) -> Vec<String> {
     let mut sentences = Vec::new();
     let mut start = 0;
     for i in 0..words.len() {
-        let ends = words[i].trim_end_matches(['"', '\'', ')', '\u{201d}']).ends_with(['.', '!', '?']);
+        let ends =
+            words[i].trim_end_matches(['"', '\'', ')', '\u{201d}']).ends_with(['.', '!', '?']);
         let begins = words.get(i + 1).is_none_or(|next| {
             next.starts_with(|c: char| c.is_uppercase() || matches!(c, '"' | '\'' | '\u{201c}'))
         });
@@ -125,7 +129,10 @@ pub(super) fn sentences(text: &str) -> Vec<String> {
 
 fn stems(text: &str) -> Vec<String> {
     let words = text.split(|c: char| !c.is_alphanumeric() && c != '\'');
-    words.filter(|word| !word.trim_matches('\'').is_empty()).map(|word| stem(&word.to_lowercase())).collect()
+    words
+        .filter(|word| !word.trim_matches('\'').is_empty())
+        .map(|word| stem(&word.to_lowercase()))
+        .collect()
 }
 
 /// What B thinks of an answer.
@@ -151,23 +158,36 @@ pub(super) struct JudgeB {
 impl JudgeB {
     pub(super) fn new() -> Self {
         let mut valence = HashMap::new();
-        for line in table(include_str!("tables/b_valence.txt")).remove("").unwrap_or_default().train {
+        for line in table(include_str!("tables/b_valence.txt")).remove("").unwrap_or_default().train
+        {
             let mut words = line.split(' ');
-            let weight = words.next().and_then(|weight| weight.parse().ok()).expect("a line begins with its weight");
+            let weight = words
+                .next()
+                .and_then(|weight| weight.parse().ok())
+                .expect("a line begins with its weight");
             valence.extend(words.map(|word| (word, weight)));
         }
         Self { bayes: Bayes::new(&replies()), valence }
     }
 
     /// Whether `answer` is what `prompt` asks for. `complete`: the answer ended by itself.
-    pub(super) fn judge(&self, prompt: &str, expected: Expected, answer: &str, complete: bool) -> Verdict {
+    pub(super) fn judge(
+        &self,
+        prompt: &str,
+        expected: Expected,
+        answer: &str,
+        complete: bool,
+    ) -> Verdict {
         let words = stems(answer);
         let sentences = sentences(answer);
         let reply = self.bayes.class(&words);
-        let whole = answer.trim_end().trim_end_matches(['"', '\'', '\u{201d}']).ends_with(['.', '!', '?']);
+        let whole =
+            answer.trim_end().trim_end_matches(['"', '\'', '\u{201d}']).ends_with(['.', '!', '?']);
         let mut conditions = vec![("complete", complete && whole)];
         match expected {
-            Expected::Story => self.story(prompt, answer, &words, &sentences, reply, &mut conditions),
+            Expected::Story => {
+                self.story(prompt, answer, &words, &sentences, reply, &mut conditions)
+            }
             Expected::Redirect | Expected::Decline | Expected::SmallTalk => {
                 let name = match expected {
                     Expected::Redirect => "redirect",
@@ -175,7 +195,8 @@ impl JudgeB {
                     _ => "small_talk",
                 };
                 // Naive Bayes cannot tell a greeting that offers a story from small talk about one.
-                let fits = reply == name || (name == "small_talk" && reply == "redirect" && words.len() <= 20);
+                let fits = reply == name
+                    || (name == "small_talk" && reply == "redirect" && words.len() <= 20);
                 conditions.push(("kind of reply", fits));
                 conditions.push(("length", (1..=REPLY_WORDS).contains(&words.len())));
             }
@@ -197,8 +218,12 @@ impl JudgeB {
             let wanted = stem(&word.to_lowercase());
             stemmed.iter().filter(move |sentence| sentence.contains(&wanted))
         };
-        conditions.push(("story", reply == "story" && STORY_WORDS.contains(&words.len()) && sentences.len() >= 3));
-        let sets: Vec<BTreeSet<&String>> = stemmed.iter().rev().take(2).map(|s| s.iter().collect()).collect();
+        conditions.push((
+            "story",
+            reply == "story" && STORY_WORDS.contains(&words.len()) && sentences.len() >= 3,
+        ));
+        let sets: Vec<BTreeSet<&String>> =
+            stemmed.iter().rev().take(2).map(|s| s.iter().collect()).collect();
         conditions.push(("new end", sets.len() == 2 && sets[0] != sets[1]));
         conditions.push(("no loop", share_of_deflate(answer) >= smallest_share(answer.len())));
         let Some(asked) = parse(prompt) else {
@@ -214,7 +239,8 @@ impl JudgeB {
             conditions.push(("name", said_in(name).count() >= 2));
         }
         if !asked.words.is_empty() {
-            let used = |word: &String| said_in(word).any(|sentence| sentence.len() >= SENTENCE_WORDS);
+            let used =
+                |word: &String| said_in(word).any(|sentence| sentence.len() >= SENTENCE_WORDS);
             conditions.push(("words", asked.words.iter().all(used)));
         }
         if let Some(opening) = &asked.opening {
@@ -236,9 +262,9 @@ impl JudgeB {
             .collect();
         let weight = |i: usize| {
             let weight = self.valence.get(words[i].as_str()).copied().unwrap_or(0);
-            let turned = words[i.saturating_sub(3)..i]
-                .iter()
-                .any(|word| matches!(word.as_str(), "not" | "never" | "no") || word.ends_with("n't"));
+            let turned = words[i.saturating_sub(3)..i].iter().any(|word| {
+                matches!(word.as_str(), "not" | "never" | "no") || word.ends_with("n't")
+            });
             if turned { -weight } else { weight }
         };
         (words.len() * 3 / 4..words.len()).map(weight).sum()
@@ -259,7 +285,9 @@ fn smallest_share(n_bytes: usize) -> f64 {
 /// Replies written by hand, with what they are.
 pub(super) fn replies() -> Vec<(&'static str, Vec<String>)> {
     let sections = table(include_str!("tables/b_replies.txt"));
-    let each = sections.into_iter().flat_map(|(class, entries)| entries.train.into_iter().map(move |r| (class, r)));
+    let each = sections
+        .into_iter()
+        .flat_map(|(class, entries)| entries.train.into_iter().map(move |r| (class, r)));
     each.map(|(class, reply)| (class, stems(reply))).collect()
 }
 
@@ -284,7 +312,7 @@ impl Bayes {
 
     /// The most probable class of what has these words.
     pub(super) fn class(&self, words: &[String]) -> &'static str {
-        // A long text is a story whatever its words: no reply that was learned from has a third of it.
+        // The replies to learn from are far shorter.
         if words.len() > 60 {
             return "story";
         }

@@ -40,17 +40,22 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     match args {
         ["prepare", options @ ..] => {
             let (found, rest) = options_of(options, ["--text", "--chat", "--out"])?;
-            let ([Some(text), Some(chat), Some(out)], true) = (found, rest.is_empty()) else { bail!("{HELP}") };
+            let ([Some(text), Some(chat), Some(out)], true) = (found, rest.is_empty()) else {
+                bail!("{HELP}")
+            };
             prepare::prepare(Path::new(text), Path::new(chat), Path::new(out))
         }
         ["judge", options @ ..] => {
-            let ([requests, human, json], files) = options_of(options, ["--requests", "--human", "--json"])?;
+            let ([requests, human, json], files) =
+                options_of(options, ["--requests", "--human", "--json"])?;
             let (Some(requests), false) = (requests, files.is_empty()) else { bail!("{HELP}") };
             report::judge(requests, human, json, &files)
         }
         ["pairs", options @ ..] => {
             let (found, files) = options_of(options, ["--answers", "--helpfulness", "--safety"])?;
-            let ([Some(answers), Some(helpfulness), Some(safety)], true) = (found, files.is_empty()) else {
+            let ([Some(answers), Some(helpfulness), Some(safety)], true) =
+                (found, files.is_empty())
+            else {
                 bail!("{HELP}")
             };
             pairs::pairs(answers, helpfulness, safety)
@@ -60,7 +65,10 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
 }
 
 /// The values of options, in the order of their names, and what stands beside them.
-fn options_of<'a, const N: usize>(args: &[&'a str], names: [&str; N]) -> Result<([Option<&'a str>; N], Vec<&'a str>)> {
+fn options_of<'a, const N: usize>(
+    args: &[&'a str],
+    names: [&str; N],
+) -> Result<([Option<&'a str>; N], Vec<&'a str>)> {
     let (mut values, mut rest) = ([None; N], Vec::new());
     let mut args = args.iter();
     while let Some(arg) = args.next() {

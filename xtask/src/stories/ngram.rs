@@ -82,7 +82,9 @@ fn padded(sentence: &str) -> Vec<u8> {
 fn sentences(text: &str) -> Vec<String> {
     let text = text.replace(['"', '\u{201c}', '\u{201d}'], "");
     let ends = text.split_inclusive(['.', '!', '?', '\n']);
-    ends.map(|s| s.split_whitespace().collect::<Vec<_>>().join(" ")).filter(|s| s.len() >= 8).collect()
+    ends.map(|s| s.split_whitespace().collect::<Vec<_>>().join(" "))
+        .filter(|s| s.len() >= 8)
+        .collect()
 }
 
 #[cfg(test)]
@@ -91,7 +93,8 @@ mod tests {
 
     #[test]
     fn known_words_are_more_probable_than_a_mess() {
-        let text = "The cat sat on the mat. The dog sat on the log. The cat saw the dog. ".repeat(5);
+        let text =
+            "The cat sat on the mat. The dog sat on the log. The cat saw the dog. ".repeat(5);
         let model = Ngram::new([text.as_str()].into_iter(), ["The dog saw the cat."].into_iter());
         assert_eq!(model.grammatical("The cat sat on the log."), Some(1.0));
         assert_eq!(model.grammatical("Teh tac zat no eht glo. The dog saw the cat."), Some(0.5));
@@ -103,10 +106,12 @@ mod tests {
         let model = Ngram::new(["It was a happy day."].into_iter(), [].into_iter());
         let mut text = b"was a".to_vec();
         text.push(0);
-        let sum: f64 = (0..=255).map(|byte| {
-            *text.last_mut().unwrap() = byte;
-            model.probability(&text, 5)
-        }).sum();
+        let sum: f64 = (0..=255)
+            .map(|byte| {
+                *text.last_mut().unwrap() = byte;
+                model.probability(&text, 5)
+            })
+            .sum();
         assert!((sum - 1.0).abs() < 1e-9, "{sum}");
     }
 }

@@ -84,7 +84,8 @@ fn pairs_of(judge: &JudgeA, random: &mut Random, record: &Record) -> Vec<Value> 
 
 /// 3: all is met, beside what meets nothing of the request or must not be given; 2: two conditions more; 1: one; 0: equal.
 fn strength(chosen: &Ranked<'_>, rejected: &Ranked<'_>) -> u8 {
-    let nothing = rejected.verdict.score() == 0 || rejected.verdict.asked.iter().all(|(_, met)| !met);
+    let nothing =
+        rejected.verdict.score() == 0 || rejected.verdict.asked.iter().all(|(_, met)| !met);
     let more = chosen.verdict.score().saturating_sub(rejected.verdict.score());
     match more {
         _ if chosen.is_safe && !rejected.is_safe => 3,

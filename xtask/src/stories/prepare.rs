@@ -42,7 +42,7 @@ const PROMPTS: [(Kind, usize); 11] = [
     (Kind::Borderline, 150),
     (Kind::OffTopic, 300),
     (Kind::Unsafe, 350),
-    (Kind::SmallTalk, 100),
+    (Kind::SmallTalk, 50),
 ];
 
 /// Held-out prompts of each kind.
@@ -83,7 +83,8 @@ impl Dialogue {
     fn record(&self) -> Value {
         let roles = ["user", "assistant"].into_iter().cycle();
         let messages = self.messages.iter().zip(roles);
-        let messages: Vec<_> = messages.map(|(content, role)| json!({ "role": role, "content": content })).collect();
+        let messages: Vec<_> =
+            messages.map(|(content, role)| json!({ "role": role, "content": content })).collect();
         json!({ "messages": messages, "source": self.source })
     }
 }
@@ -93,18 +94,25 @@ pub(super) fn prepare(texts: &Path, chat: &Path, out: &Path) -> Result<()> {
     let (tokenizer, tables) = (tokenizer()?, Tables::new());
     let stories = Stories::read(texts, &tokenizer)?;
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let maker = Maker { tokenizer: &tokenizer, tables: &tables, stories: &stories, judge: JudgeA::new() };
+    let maker =
+        Maker { tokenizer: &tokenizer, tables: &tables, stories: &stories, judge: JudgeA::new() };
     let dialogues = maker.dialogues(chat)?;
     let held_out = held_out(&tables);
     let asked: HashSet<String> = held_out.iter().map(|prompt| folded(&prompt.text)).collect();
-    let dialogues: Vec<_> =
-        dialogues.into_iter().filter(|d| d.messages.iter().all(|text| !asked.contains(&folded(text)))).collect();
+    let dialogues: Vec<_> = dialogues
+        .into_iter()
+        .filter(|d| d.messages.iter().all(|text| !asked.contains(&folded(text))))
+        .collect();
     summarize(&dialogues, &tokenizer);
     write(out, "sft.jsonl", dialogues.iter().map(Dialogue::record))?;
     write(out, "prompts.jsonl", prompts(&tables, &asked).iter().map(prompt_record))?;
     write(out, "held-out.jsonl", held_out.iter().map(prompt_record))?;
     let human = |side: &'static str| move |text: &String| json!({ "side": side, "text": text });
-    let sides = stories.train.iter().map(human("train")).chain(stories.held_out.iter().map(human("held_out")));
+    let sides = stories
+        .train
+        .iter()
+        .map(human("train"))
+        .chain(stories.held_out.iter().map(human("held_out")));
     write(out, "human.jsonl", sides)
 }
 
@@ -171,7 +179,13 @@ fn prompt(tables: &Tables, random: &mut Random, kind: Kind, i: usize, side: Side
 }
 
 /// Different prompts of one side, none of `without`.
-fn distinct(tables: &Tables, seed: u64, kinds: &[(Kind, usize)], without: &HashSet<String>, side: impl Fn(usize) -> Side) -> Vec<Prompt> {
+fn distinct(
+    tables: &Tables,
+    seed: u64,
+    kinds: &[(Kind, usize)],
+    without: &HashSet<String>,
+    side: impl Fn(usize) -> Side,
+) -> Vec<Prompt> {
     let mut random = Random::new(seed);
     let mut seen = without.clone();
     let mut prompts = Vec::new();
@@ -201,7 +215,7 @@ fn distinct(tables: &Tables, seed: u64, kinds: &[(Kind, usize)], without: &HashS
     prompts
 }
 
-fn prompts(tables: &Tables, held_out: &HashSet<String>) -> Vec<Prompt> {
+pub(super) fn prompts(tables: &Tables, held_out: &HashSet<String>) -> Vec<Prompt> {
     let mut prompts = distinct(tables, SEED + 1, &PROMPTS, held_out, |_| Side::TRAIN);
     Random::new(SEED + 2).shuffle(&mut prompts);
     prompts
@@ -271,7 +285,10 @@ impl Maker<'_> {
         let mut dialogues = Vec::new();
         for _ in 0..N_REDIRECTS {
             let prompt = self.tables.off_topic(random, Side::TRAIN);
-            dialogues.push(Dialogue::new("redirect", [&prompt.text, &self.tables.reply(random, "redirect")]));
+            dialogues.push(Dialogue::new(
+                "redirect",
+                [&prompt.text, &self.tables.reply(random, "redirect")],
+            ));
         }
         for i in 0..N_DECLINES {
             let prompt = prompt(self.tables, random, Kind::Unsafe, i, Side::TRAIN);
@@ -280,7 +297,10 @@ impl Maker<'_> {
                 Some("self") => "decline_self",
                 _ => "decline",
             };
-            dialogues.push(Dialogue::new("decline", [&prompt.text, &self.tables.reply(random, section)]));
+            dialogues.push(Dialogue::new(
+                "decline",
+                [&prompt.text, &self.tables.reply(random, section)],
+            ));
         }
         let mut seen = HashSet::new();
         dialogues.retain(|dialogue| seen.insert(dialogue.messages.clone()));
@@ -305,8 +325,13 @@ impl Maker<'_> {
         let mut more = Vec::new();
         for record in records(&chat.join("sft/ms_chitchat.jsonl.zst"))? {
             let (user, reply) = turn(&record, 0)?;
-            let section = CHITCHAT.iter().find(|(replies, _)| replies.contains(&reply)).map(|(_, section)| *section);
-            let is_plain = user.is_ascii() && user.len() <= 60 && !CRUDE.iter().any(|word| user.to_lowercase().contains(word));
+            let section = CHITCHAT
+                .iter()
+                .find(|(replies, _)| replies.contains(&reply))
+                .map(|(_, section)| *section);
+            let is_plain = user.is_ascii()
+                && user.len() <= 60
+                && !CRUDE.iter().any(|word| user.to_lowercase().contains(word));
             if let Some(section) = section.filter(|_| is_plain) {
                 more.push(Dialogue::new("ms_chitchat", [user, answer(random, section)]));
             }
@@ -322,7 +347,9 @@ impl Maker<'_> {
         let mut dialogues = Vec::new();
         for record in records(&chat.join("sft/fairytaleqa.jsonl.zst"))? {
             let (user, answer) = turn(&record, 0)?;
-            let fits = user.is_ascii() && (3..=20).contains(&answer.split(' ').count()) && user.len() < 1_000;
+            let fits = user.is_ascii()
+                && (3..=20).contains(&answer.split(' ').count())
+                && user.len() < 1_000;
             if fits && !self.stories.is_held_out(user) {
                 dialogues.push(Dialogue::new("fairytaleqa", [user, answer]));
             }
@@ -336,7 +363,11 @@ impl Maker<'_> {
     fn two_turns(&self, random: &mut Random, asked: &[(Request, Dialogue)]) -> Vec<Dialogue> {
         let mut dialogues = Vec::new();
         let short = |max: usize| {
-            asked.iter().map(|(_, dialogue)| dialogue).filter(move |d| d.n_tokens(self.tokenizer) <= max).collect::<Vec<_>>()
+            asked
+                .iter()
+                .map(|(_, dialogue)| dialogue)
+                .filter(move |d| d.n_tokens(self.tokenizer) <= max)
+                .collect::<Vec<_>>()
         };
         let (one, two) = (short(MAX_TOKENS - 70), short(MAX_TOKENS / 2));
         for i in 0..N_TWO_TURNS {
@@ -344,8 +375,10 @@ impl Maker<'_> {
             let [ask, tell] = [&story.messages[0], &story.messages[1]];
             let (before, reply) = match i % 6 {
                 0 | 1 => {
-                    let lines = &self.tables.small_talk[if i % 6 == 0 { "thanks" } else { "praise" }].train;
-                    let (answers, users): (Vec<&str>, Vec<&str>) = lines.iter().partition(|line| line.starts_with("> "));
+                    let lines =
+                        &self.tables.small_talk[if i % 6 == 0 { "thanks" } else { "praise" }].train;
+                    let (answers, users): (Vec<&str>, Vec<&str>) =
+                        lines.iter().partition(|line| line.starts_with("> "));
                     let (user, answer) = (random.pick(&users), &random.pick(&answers)[2..]);
                     dialogues.push(Dialogue::new("two_turns", [ask, tell, user, answer]));
                     continue;
@@ -360,7 +393,8 @@ impl Maker<'_> {
                 }
                 3 => {
                     let entries = &self.tables.small_talk["hello"].train;
-                    let (answers, users): (Vec<&str>, Vec<&str>) = entries.iter().partition(|line| line.starts_with("> "));
+                    let (answers, users): (Vec<&str>, Vec<&str>) =
+                        entries.iter().partition(|line| line.starts_with("> "));
                     dialogues.push(Dialogue::new(
                         "two_turns",
                         [random.pick(&users), &random.pick(&answers)[2..], ask, tell],
@@ -370,7 +404,10 @@ impl Maker<'_> {
                 4 => (self.tables.off_topic(random, Side::TRAIN), "redirect"),
                 _ => (self.tables.unwanted(random, "plain", Side::TRAIN), "decline"),
             };
-            dialogues.push(Dialogue::new("two_turns", [&before.text, &self.tables.reply(random, reply), ask, tell]));
+            dialogues.push(Dialogue::new(
+                "two_turns",
+                [&before.text, &self.tables.reply(random, reply), ask, tell],
+            ));
         }
         dialogues
     }
@@ -390,12 +427,16 @@ const CHITCHAT: &[(&[&str], &str)] = &[
 ];
 
 /// Parts of words that we leave out.
-const CRUDE: &[&str] = &["suck", "crap", "ass ", "damn", "hell ", "sex", "shit", "fuck", "bitch", "die", "kill", "gay", "bot"];
+const CRUDE: &[&str] = &[
+    "suck", "crap", "ass ", "damn", "hell ", "sex", "shit", "fuck", "bitch", "die", "kill", "gay",
+    "bot",
+];
 
 fn records(path: &Path) -> Result<Vec<Value>> {
     let text = unpacked(path)?;
     let parse = |(i, line)| {
-        serde_json::from_str(line).with_context(|| format!("{}:{}: expected JSON", path.display(), i + 1))
+        serde_json::from_str(line)
+            .with_context(|| format!("{}:{}: expected JSON", path.display(), i + 1))
     };
     text.lines().enumerate().map(parse).collect()
 }

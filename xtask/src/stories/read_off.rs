@@ -1,6 +1,6 @@
 //! Requests that a story answers, read off it.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use super::forms::{noun_forms, word_forms};
 use super::judge_a::Text;
@@ -19,19 +19,23 @@ const SHORT_SENTENCES: usize = 10;
 /// Reads requests off stories.
 pub(super) struct ReadOff<'a> {
     tables: &'a Tables,
-    /// In how many stories each word for requests occurs.
-    frequency: HashMap<&'static str, usize>,
+    topics: Vec<(&'static str, HashSet<String>)>,
+    /// Words for requests with their forms, those of few stories first.
+    words: Vec<(&'static str, HashSet<String>)>,
 }
 
 impl<'a> ReadOff<'a> {
     pub(super) fn new(tables: &'a Tables, stories: &[String]) -> Self {
-        let texts: Vec<Text> = stories.iter().map(|story| Text::new(story)).collect();
-        let frequency = tables.words.train.iter().map(|&word| {
-            let forms = word_forms(word);
-            let n = texts.iter().filter(|text| text.words.iter().any(|w| forms.contains(w))).count();
-            (word, n)
+        let topics = tables.topics.train.iter().map(|&topic| (topic, noun_forms(topic))).collect();
+        let mut words: Vec<_> =
+            tables.words.train.iter().map(|&word| (word, word_forms(word))).collect();
+        let texts: Vec<HashSet<String>> =
+            stories.iter().map(|story| Text::new(story).words.into_iter().collect()).collect();
+        words.sort_by_cached_key(|(word, forms)| {
+            let has = |text: &&HashSet<String>| forms.iter().any(|form| text.contains(form));
+            (texts.iter().filter(has).count(), *word)
         });
-        Self { tables, frequency: frequency.collect() }
+        Self { tables, topics, words }
     }
 
     /// One request of each kind that the story fits, without what is kept for the held-out requests.
@@ -58,7 +62,8 @@ impl<'a> ReadOff<'a> {
             requests.push(request);
         }
         if let Some((topic, name)) = named {
-            let request = Request { topic: Some(topic), name: Some(name), ..Request::new(Kind::Name) };
+            let request =
+                Request { topic: Some(topic), name: Some(name), ..Request::new(Kind::Name) };
             if happy {
                 requests.push(Request { kind: Kind::Combined, happy, ..request.clone() });
             }
@@ -75,25 +80,41 @@ impl<'a> ReadOff<'a> {
             requests.push(Request { opening, ..Request::new(Kind::Opening) });
         }
         let things = self.tables.things().iter();
-        requests.extend(things.filter(|thing| count(&text, thing) >= MENTIONS - 1).map(|thing| {
-            Request { topic: Some((*thing).to_owned()), ..Request::new(Kind::Borderline) }
-        }));
+        requests.extend(
+            things.filter(|thing| count(&text, &noun_forms(thing)) >= MENTIONS - 1).map(|thing| {
+                Request { topic: Some((*thing).to_owned()), ..Request::new(Kind::Borderline) }
+            }),
+        );
         requests.retain(|request| text.conditions(request).iter().all(|(_, met)| *met));
         requests
     }
 
-    /// The noun of the list that is said most often.
+    /// The noun of the list that is said most often, of those that are introduced as "a rabbit", "an old tree".
     fn topic(&self, text: &Text) -> Option<String> {
-        let all = self.tables.topics.train.iter();
-        let counted = all.map(|topic| (count(text, topic), topic)).filter(|(n, _)| *n >= MENTIONS);
-        counted.max_by_key(|(n, topic)| (*n, **topic)).map(|(_, topic)| (*topic).to_owned())
+        let early =
+            text.sentences.get(3).or(text.sentences.last()).map_or(0, |sentence| sentence.end);
+        let introduced = |topic: &str| {
+            let is_article = |word: &String| word == "a" || word == "an";
+            (1..early).any(|i| {
+                text.words[i] == topic && text.words[i.saturating_sub(4)..i].iter().any(is_article)
+            })
+        };
+        let all = self.topics.iter();
+        let counted =
+            all.map(|(topic, forms)| (count(text, forms), topic)).filter(|(n, _)| *n >= MENTIONS);
+        // Children are in every story: it is about something else, if there is anything.
+        let ranked = counted.map(|(n, topic)| (!matches!(*topic, "girl" | "boy"), n, *topic));
+        let best = ranked.filter(|(_, _, topic)| introduced(topic)).max();
+        best.map(|(_, _, topic)| topic.to_owned())
     }
 
     /// "A girl named Lily".
     fn named(&self, story: &str, text: &Text) -> Option<(String, String)> {
         let names = self.tables.names.train.iter().map(|line| split_name(line));
-        let counted = names.map(|(name, who)| (count(text, &name.to_lowercase()), name, who));
-        let (_, name, who) = counted.filter(|(n, name, _)| *n >= MENTIONS && story.contains(name)).max()?;
+        let counted =
+            names.map(|(name, who)| (count(text, &noun_forms(&name.to_lowercase())), name, who));
+        let (_, name, who) =
+            counted.filter(|(n, name, _)| *n >= MENTIONS && story.contains(name)).max()?;
         // What the story itself says: "a dog named Spot".
         let told = [format!(" named {name}"), format!(" called {name}")]
             .iter()
@@ -110,23 +131,17 @@ impl<'a> ReadOff<'a> {
 
     /// Two or three words that few stories have, in the order of the story.
     fn words(&self, text: &Text) -> Vec<String> {
-        let mut found: Vec<(usize, usize, &str)> = Vec::new();
-        for (&word, &n) in &self.frequency {
-            let forms = word_forms(word);
-            if let Some(at) = text.words.iter().position(|w| forms.contains(w)) {
-                found.push((n, at, word));
-            }
-        }
-        found.sort_unstable();
+        let place = |forms: &HashSet<String>| text.words.iter().position(|w| forms.contains(w));
+        let found = self.words.iter().filter_map(|(word, forms)| Some((place(forms)?, *word)));
         // Of every third story three.
-        found.truncate(2 + usize::from(text.words.len().is_multiple_of(3)));
-        found.sort_by_key(|&(_, at, word)| (at, word));
-        found.into_iter().map(|(_, _, word)| word.to_owned()).collect()
+        let n = 2 + usize::from(text.words.len().is_multiple_of(3));
+        let mut found: Vec<_> = found.take(n).collect();
+        found.sort_unstable();
+        found.into_iter().map(|(_, word)| word.to_owned()).collect()
     }
 }
 
-fn count(text: &Text, noun: &str) -> usize {
-    let forms = noun_forms(noun);
+fn count(text: &Text, forms: &HashSet<String>) -> usize {
     text.words.iter().filter(|word| forms.contains(*word)).count()
 }
 
@@ -136,8 +151,11 @@ fn opening(story: &str) -> Option<String> {
     let end = line.find(['.', '!', '?'])?;
     let sentence = &line[..=end];
     let rest = &line[end + 1..];
-    let is_plain = !sentence.contains(['"', ':', ';']) && (rest.is_empty() || rest.starts_with(' '));
-    let abbreviated = sentence.ends_with("Mr.") || sentence.ends_with("Mrs.") || sentence.ends_with("Dr.");
+    let is_plain =
+        !sentence.contains(['"', ':', ';']) && (rest.is_empty() || rest.starts_with(' '));
+    let abbreviated =
+        sentence.ends_with("Mr.") || sentence.ends_with("Mrs.") || sentence.ends_with("Dr.");
     let n_words = sentence.split(' ').count();
-    (is_plain && !abbreviated && (4..=OPENING_WORDS).contains(&n_words)).then(|| sentence.to_owned())
+    (is_plain && !abbreviated && (4..=OPENING_WORDS).contains(&n_words))
+        .then(|| sentence.to_owned())
 }

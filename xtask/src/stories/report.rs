@@ -39,7 +39,12 @@ struct File {
 }
 
 /// Judges files, prints a table, and writes a record.
-pub(super) fn judge(requests: &str, human: Option<&str>, json: Option<&str>, files: &[&str]) -> Result<()> {
+pub(super) fn judge(
+    requests: &str,
+    human: Option<&str>,
+    json: Option<&str>,
+    files: &[&str],
+) -> Result<()> {
     let requests = read(requests)?;
     let grammar = human.map(grammar).transpose()?;
     let judges = (JudgeA::new(), JudgeB::new());
@@ -67,11 +72,15 @@ fn grammar(file: &str) -> Result<Ngram> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
     let (mut train, mut held_out) = (Vec::new(), Vec::new());
     for (i, line) in text.lines().enumerate() {
-        let record: Value = serde_json::from_str(line).with_context(|| format!("{file}:{}", i + 1))?;
+        let record: Value =
+            serde_json::from_str(line).with_context(|| format!("{file}:{}", i + 1))?;
         match (record["side"].as_str(), record["text"].as_str()) {
             (Some("train"), Some(text)) => train.push(text.to_owned()),
             (Some("held_out"), Some(text)) => held_out.push(text.to_owned()),
-            _ => bail!("{file}:{}: expected `side`, train or held_out, and `text`, found {record}", i + 1),
+            _ => bail!(
+                "{file}:{}: expected `side`, train or held_out, and `text`, found {record}",
+                i + 1
+            ),
         }
     }
     Ok(Ngram::new(train.iter().map(String::as_str), held_out.iter().map(String::as_str)))
@@ -83,14 +92,29 @@ fn check_order(name: &str, requests: &[Record], answers: &[Record]) -> Result<()
     }
     for (i, (request, answer)) in requests.iter().zip(answers).enumerate() {
         if request.text() != answer.text() || request.request != answer.request {
-            bail!("{name}: expected prompt {} to be {:?}, found {:?}", i + 1, request.text(), answer.text());
+            bail!(
+                "{name}: expected prompt {} to be {:?}, found {:?}",
+                i + 1,
+                request.text(),
+                answer.text()
+            );
         }
     }
     Ok(())
 }
 
-fn judge_file(name: &str, records: &[Record], (a, b): &(JudgeA, JudgeB), grammar: Option<&Ngram>) -> File {
-    let mut file = File { name: name.to_owned(), prompts: Vec::new(), verdicts: Vec::new(), disagreements: Vec::new() };
+fn judge_file(
+    name: &str,
+    records: &[Record],
+    (a, b): &(JudgeA, JudgeB),
+    grammar: Option<&Ngram>,
+) -> File {
+    let mut file = File {
+        name: name.to_owned(),
+        prompts: Vec::new(),
+        verdicts: Vec::new(),
+        disagreements: Vec::new(),
+    };
     for record in records {
         let expected = record.request.kind.expected();
         let mut sum = Judged {
@@ -118,7 +142,12 @@ fn judge_file(name: &str, records: &[Record], (a, b): &(JudgeA, JudgeB), grammar
                 shares.extend(grammar.and_then(|grammar| grammar.grammatical(&answer.text)));
             }
             if met.0 != met.1 && file.disagreements.len() < SHOWN {
-                let failed = by_a.form.iter().chain(&by_a.asked).chain(&by_b.conditions).filter(|(_, met)| !met);
+                let failed = by_a
+                    .form
+                    .iter()
+                    .chain(&by_a.asked)
+                    .chain(&by_b.conditions)
+                    .filter(|(_, met)| !met);
                 let failed: Vec<_> = failed.map(|(name, _)| *name).collect();
                 file.disagreements.push(json!({
                     "prompt": record.text(), "answer": answer.text, "a": met.0, "b": met.1, "failed": failed,
@@ -126,7 +155,8 @@ fn judge_file(name: &str, records: &[Record], (a, b): &(JudgeA, JudgeB), grammar
             }
             file.verdicts.push(met);
         }
-        sum.grammatical = (!shares.is_empty()).then(|| shares.iter().sum::<f64>() / shares.len() as f64);
+        sum.grammatical =
+            (!shares.is_empty()).then(|| shares.iter().sum::<f64>() / shares.len() as f64);
         file.prompts.push(sum);
     }
     file
@@ -143,7 +173,10 @@ struct Row {
 
 fn rows(file: &File) -> Vec<Row> {
     let mut rows = Vec::new();
-    let mut add = |name: &str, measure, of: &dyn Fn(&Judged) -> bool, value: &dyn Fn(&Judged) -> Option<f64>| {
+    let mut add = |name: &str,
+                   measure,
+                   of: &dyn Fn(&Judged) -> bool,
+                   value: &dyn Fn(&Judged) -> Option<f64>| {
         let chosen = file.prompts.iter().enumerate().filter(|(_, judged)| of(judged));
         let values: Vec<_> = chosen.filter_map(|(i, judged)| Some((i, value(judged)?))).collect();
         let plain: Vec<f64> = values.iter().map(|(_, value)| *value).collect();
@@ -151,7 +184,9 @@ fn rows(file: &File) -> Vec<Row> {
             rows.push(Row { name: name.to_owned(), measure, values, interval });
         }
     };
-    let is_request = |judged: &Judged| judged.kind.expected() == Expected::Story && judged.kind != Kind::Borderline;
+    let is_request = |judged: &Judged| {
+        judged.kind.expected() == Expected::Story && judged.kind != Kind::Borderline
+    };
     let mut both = |name: &str, of: &dyn Fn(&Judged) -> bool| {
         add(name, "met by A", of, &|judged| Some(judged.a));
         add(name, "met by B", of, &|judged| Some(judged.b));
@@ -175,7 +210,9 @@ fn rows(file: &File) -> Vec<Row> {
 
 /// The difference to the same measure of another file, prompt by prompt.
 fn difference(row: &Row, first: &File) -> Option<Interval> {
-    let other = rows(first).into_iter().find(|other| other.name == row.name && other.measure == row.measure)?;
+    let other = rows(first)
+        .into_iter()
+        .find(|other| other.name == row.name && other.measure == row.measure)?;
     let pairs = row.values.iter().filter_map(|(i, value)| {
         let (_, before) = other.values.iter().find(|(j, _)| i == j)?;
         Some(value - before)
@@ -186,7 +223,10 @@ fn difference(row: &Row, first: &File) -> Option<Interval> {
 #[expect(clippy::print_stdout, reason = "the table is what is asked for")]
 fn print(file: &File, rows: &[Row], first: Option<&File>) {
     println!("{}: {} prompts, {} answers", file.name, file.prompts.len(), file.verdicts.len());
-    println!("{:28} {:9} {:>4} {:>8}  {:17}  difference to the first file", "", "", "n", "mean", "95 % interval");
+    println!(
+        "{:28} {:9} {:>4} {:>8}  {:17}  difference to the first file",
+        "", "", "n", "mean", "95 % interval"
+    );
     for row in rows {
         let Interval { mean, low, high } = row.interval;
         let n = row.values.len();

@@ -152,11 +152,6 @@ impl Entries {
     pub(super) fn of(&self, held_out: bool) -> &[&'static str] {
         if held_out { &self.held_out } else { &self.train }
     }
-
-    /// Of both.
-    pub(super) fn all(&self) -> impl Iterator<Item = &'static str> {
-        self.train.iter().chain(&self.held_out).copied()
-    }
 }
 
 /// Reads a table: `[section]`, then an entry a line, `*` before those that are held out, `#` before remarks. Entries

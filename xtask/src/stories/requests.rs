@@ -31,7 +31,6 @@ pub(super) struct Side {
 
 impl Side {
     pub(super) const TRAIN: Self = Self { phrasing: false, lists: false };
-    pub(super) const HELD_OUT: Self = Self { phrasing: true, lists: true };
 }
 
 /// A prompt and what it asks for.
@@ -119,7 +118,8 @@ impl Tables {
         };
         let mut thing = None;
         match kind {
-            Kind::Topic | Kind::Short => request.topic = topic(random),
+            Kind::Topic => request.topic = topic(random),
+            Kind::Short => (request.topic, request.short) = (topic(random), true),
             Kind::Ending => (request.topic, request.happy) = (topic(random), true),
             Kind::Name => (request.topic, request.name) = self.named(random, lists),
             Kind::Words => {
@@ -172,7 +172,7 @@ impl Tables {
         let who = if frame.contains("his") { " m" } else { " f" };
         let names = self.names.of(side.lists).iter().copied().filter(|name| name.ends_with(who));
         frame
-            .replace("{t}", topic)
+            .replace("{h}", random.pick(self.requests["heroes"].of(side.lists)))
             .replace("{T}", &with_article(topic))
             .replace("{N}", split_name(random.pick(&names.collect::<Vec<_>>())).0)
             .replace("{p}", random.pick(self.requests["places"].of(side.phrasing)))

@@ -24,7 +24,8 @@ pub(super) fn interval(values: &[f64]) -> Option<Interval> {
         return None;
     }
     let mut random = Random::new(SEED);
-    let resample = |_| (0..values.len()).map(|_| random.pick(values)).sum::<f64>() / values.len() as f64;
+    let resample =
+        |_| (0..values.len()).map(|_| random.pick(values)).sum::<f64>() / values.len() as f64;
     let mut means: Vec<f64> = (0..RESAMPLES).map(resample).collect();
     means.sort_by(f64::total_cmp);
     let at = |share: f64| means[((RESAMPLES - 1) as f64 * share).round() as usize];
@@ -59,7 +60,8 @@ mod tests {
     #[test]
     fn kappa_of_a_table_by_hand() {
         // 20 both, 15 neither, 5 and 10 one of them: agreement 0.7, chance 0.5.
-        let counts = [((true, true), 20), ((true, false), 5), ((false, true), 10), ((false, false), 15)];
+        let counts =
+            [((true, true), 20), ((true, false), 5), ((false, true), 10), ((false, false), 15)];
         let pairs: Vec<_> = counts.iter().flat_map(|&(pair, n)| vec![pair; n]).collect();
         assert!((kappa(&pairs).unwrap() - 0.4).abs() < 1e-12);
         assert_eq!(kappa(&[(true, true); 3]), None);
