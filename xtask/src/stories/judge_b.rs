@@ -19,6 +19,10 @@ const SHORT_WORDS: usize = 120;
 /// Most words of a reply that is no story.
 const REPLY_WORDS: usize = 45;
 
+/// Most words of small talk that naive Bayes takes for something else, and stems that it may not have then.
+const SMALL_TALK_WORDS: usize = 25;
+const NO: &[&str] = &["can't", "cannot", "won't", "refus"];
+
 /// Words of a sentence that uses a word, and does not list it.
 const SENTENCE_WORDS: usize = 5;
 
@@ -194,9 +198,11 @@ impl JudgeB {
                     Expected::Decline => "decline",
                     _ => "small_talk",
                 };
-                // Naive Bayes cannot tell a greeting that offers a story from small talk about one.
+                // Small talk may offer a story, as a redirect does, and be sorry, as a decline is: what it may not do is
+                // say no.
+                let says_no = words.iter().any(|word| NO.contains(&word.as_str()));
                 let fits = reply == name
-                    || (name == "small_talk" && reply == "redirect" && words.len() <= 20);
+                    || (name == "small_talk" && !says_no && words.len() <= SMALL_TALK_WORDS);
                 conditions.push(("kind of reply", fits));
                 conditions.push(("length", (1..=REPLY_WORDS).contains(&words.len())));
             }
@@ -291,7 +297,10 @@ pub(super) fn replies() -> Vec<(&'static str, Vec<String>)> {
     each.map(|(class, reply)| (class, stems(reply))).collect()
 }
 
-/// Naive Bayes over which words occur, with one of each added.
+/// How often a word occurs in replies of a class that have it never.
+const RARE: f64 = 0.1;
+
+/// Naive Bayes over which words occur.
 pub(super) struct Bayes {
     /// Of each class: replies, and how many of them have each word.
     classes: BTreeMap<&'static str, (f64, HashMap<String, f64>)>,
@@ -318,7 +327,9 @@ impl Bayes {
         }
         let words: BTreeSet<&String> = words.iter().collect();
         let score = |(n, counts): &(f64, HashMap<String, f64>)| {
-            let p = |word: &&String| (counts.get(*word).copied().unwrap_or(0.0) + 0.5) / (n + 1.0);
+            let p = |word: &&String| {
+                (counts.get(*word).copied().unwrap_or(0.0) + RARE) / (n + 2.0 * RARE)
+            };
             n.ln() + words.iter().map(|word| p(word).ln()).sum::<f64>()
         };
         let best = self.classes.iter().max_by(|a, b| score(a.1).total_cmp(&score(b.1)));

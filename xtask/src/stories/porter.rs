@@ -7,7 +7,7 @@ const IRREGULAR: &[(&str, &str)] = &[
     ("geese", "goose"),
     ("leaves", "leaf"),
     ("men", "man"),
-    ("mice", "mous"),
+    ("mice", "mouse"),
     ("thieves", "thief"),
     ("wolves", "wolf"),
     ("women", "woman"),

@@ -429,7 +429,7 @@ const CHITCHAT: &[(&[&str], &str)] = &[
 /// Parts of words that we leave out.
 const CRUDE: &[&str] = &[
     "suck", "crap", "ass ", "damn", "hell ", "sex", "shit", "fuck", "bitch", "die", "kill", "gay",
-    "bot",
+    "bot", "piss",
 ];
 
 fn records(path: &Path) -> Result<Vec<Value>> {
