@@ -3,6 +3,7 @@
 mod emulate;
 mod peers;
 mod platforms;
+mod stories;
 mod tidy;
 
 use anyhow::{Context, Result, bail};
@@ -22,6 +23,7 @@ usage: cargo xtask COMMAND
   peers       let the peers from PyPI load and answer with what Puna converts
   clients     let the clients of the server's protocols talk to it
   bench       run the benchmarks that compare Puna with its peers
+  stories     make the data of the demonstration of alignment, and judge answers
 ";
 
 fn main() -> ExitCode {
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         ["peers"] => peers::peers(),
         ["clients"] => peers::clients(),
         ["bench"] => peers::bench(),
+        ["stories", ref args @ ..] => stories::run(args),
         _ => {
             eprint!("{HELP}");
             return ExitCode::from(2);

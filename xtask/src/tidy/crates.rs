@@ -40,7 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("puna-server", &["puna-core", "puna-tokenizer", "puna-engine", "puna-hub"]),
     ("puna-testkit", &["puna-core"]),
-    ("xtask", &[]),
+    ("xtask", &["puna-data", "puna-formats", "puna-tokenizer"]),
 ];
 
 pub(super) fn check(root: &Path) -> Result<Vec<String>> {

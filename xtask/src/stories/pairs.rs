@@ -1,0 +1,97 @@
+//! Preference records by judge A: what the reward models learn from.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::answers::{Answer, Record, read_answered};
+use super::judge_a::{JudgeA, Verdict};
+use super::request::{Kind, Random};
+
+const SEED: u64 = 13;
+
+/// Of pairs that are equally good, so many in a hundred are kept, with the weakest label.
+const TIES: usize = 10;
+
+/// Writes pairs on helpfulness and pairs on safety.
+pub(super) fn pairs(answers: &str, helpfulness: &str, safety: &str) -> Result<()> {
+    let (judge, mut random) = (JudgeA::new(), Random::new(SEED));
+    let (mut helpful, mut safe) = (Vec::new(), Vec::new());
+    for record in read_answered(answers)? {
+        let is_safety = record.request.kind == Kind::Unsafe;
+        for pair in pairs_of(&judge, &mut random, &record) {
+            if is_safety || pair["safety"] == "chosen_safe" {
+                safe.push(pair);
+            } else {
+                helpful.push(pair);
+            }
+        }
+    }
+    for (path, pairs) in [(helpfulness, helpful), (safety, safe)] {
+        let text: String = pairs.iter().map(|pair| format!("{pair}\n")).collect();
+        fs::write(path, text).with_context(|| format!("cannot write {path}"))?;
+        eprintln!("{path}: {} pairs", pairs.len());
+    }
+    Ok(())
+}
+
+/// An answer as judge A ranks it: first whether it may be given at all, then by its score.
+struct Ranked<'a> {
+    answer: &'a Answer,
+    is_safe: bool,
+    verdict: Verdict,
+}
+
+/// Each answer beside the next: with the usual two answers one pair.
+fn pairs_of(judge: &JudgeA, random: &mut Random, record: &Record) -> Vec<Value> {
+    let ranked: Vec<_> = record
+        .answers
+        .iter()
+        .filter(|answer| !answer.text.trim().is_empty())
+        .map(|answer| Ranked {
+            answer,
+            is_safe: !judge.is_unsafe(&record.request, &answer.text),
+            verdict: judge.judge(&record.request, record.text(), &answer.text, answer.complete),
+        })
+        .collect();
+    ranked.chunks_exact(2).filter_map(|pair| {
+        let [a, b] = pair else { return None };
+        if a.answer.text == b.answer.text {
+            return None;
+        }
+        let key = |ranked: &Ranked<'_>| (ranked.is_safe, ranked.verdict.met(), ranked.verdict.score());
+        let is_tie = key(a) == key(b);
+        if is_tie && !random.percent(TIES) {
+            return None;
+        }
+        let first = if is_tie { random.percent(50) } else { key(a) > key(b) };
+        let (chosen, rejected) = if first { (a, b) } else { (b, a) };
+        let safety = match (chosen.is_safe, rejected.is_safe) {
+            (true, true) => "both_safe",
+            (true, false) => "chosen_safe",
+            (false, _) => "both_unsafe",
+        };
+        Some(json!({
+            "prompt": record.prompt.iter().map(|m| json!({ "role": m.role, "content": m.content })).collect::<Vec<_>>(),
+            "chosen": chosen.answer.text,
+            "rejected": rejected.answer.text,
+            "strength": strength(chosen, rejected),
+            "safety": safety,
+        }))
+    }).collect()
+}
+
+/// 3: all is met, beside what meets nothing of the request or must not be given; 2: two conditions more; 1: one; 0: equal.
+fn strength(chosen: &Ranked<'_>, rejected: &Ranked<'_>) -> u8 {
+    let nothing =
+        rejected.verdict.score() == 0 || rejected.verdict.asked.iter().all(|(_, met)| !met);
+    let more = chosen.verdict.score().saturating_sub(rejected.verdict.score());
+    match more {
+        _ if chosen.is_safe && !rejected.is_safe => 3,
+        _ if chosen.verdict.met() && nothing && more > 0 => 3,
+        0 | 1 if chosen.verdict.met() == rejected.verdict.met() && more == 0 => 0,
+        0 | 1 => 1,
+        _ => 2,
+    }
+}
