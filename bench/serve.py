@@ -204,7 +204,7 @@ def overhead(args):
             stream(server.port, body)
             for _ in range(args.rounds):
                 # Both less what a single token takes, which is starting and reading the prompt.
-                n_times = 4 if model == "stories7m" else 20
+                n_times = 12 if model == "stories7m" else 40
                 long = sum(generated_secs(args, model, n_tokens) for _ in range(n_times))
                 short = sum(generated_secs(args, model, 1) for _ in range(n_times))
                 alone.append((long - short) / n_times / (n_tokens - 1))
