@@ -6,7 +6,7 @@ peer      1 and 8 clients stream answers of 64 tokens to prompts of 128 words th
           ignored, from both servers in turn; `--file` for another model than 1.1 billion random parameters in Q4_0
 overhead  the server's CPU time a token beyond that of `puna generate` for the same tokens, one stream, one thread
 streams   200 streams opened at once on the default model: all must come to their end
-memory    20,000 requests of all kinds on the smallest model: resident memory as they go
+memory    20,000 requests of all kinds on the smallest model, after as many: resident memory as they go
 
 Without --llama-server Puna alone runs in `peer` too. `bench/README.md` says what else is meant by the figures.
 """
@@ -204,7 +204,7 @@ def overhead(args):
             stream(server.port, body)
             for _ in range(args.rounds):
                 # Both less what a single token takes, which is starting and reading the prompt.
-                n_times = 4 if model == "stories7m" else 20
+                n_times = 12 if model == "stories7m" else 40
                 long = sum(generated_secs(args, model, n_tokens) for _ in range(n_times))
                 short = sum(generated_secs(args, model, 1) for _ in range(n_times))
                 alone.append((long - short) / n_times / (n_tokens - 1))
@@ -263,16 +263,19 @@ def one_of_many(port, idx):
 
 
 def memory(args):
-    """Resident memory while requests of all kinds come and go."""
+    """Resident memory while requests of all kinds come and go, after as many that fill what has a limit: the cache, which is
+    small here, and the responses that are kept."""
     n_each, resident, n_wrong = args.requests // 10, [], 0
-    with Server("puna", [args.puna, "serve", "stories260K", "--threads", 1]) as server, ThreadPoolExecutor(4) as pool:
+    command = [args.puna, "serve", "stories260K", "--threads", 1, "--max-concurrent", 8]
+    with Server("puna", command) as server, ThreadPoolExecutor(4) as pool:
         start = time.perf_counter()
-        for tenth in range(10):
+        for tenth in range(20):
             kinds = pool.map(lambda idx: one_of_many(server.port, idx), range(tenth * n_each, (tenth + 1) * n_each))
             n_wrong += sum(not as_expected for as_expected in kinds)
             resident.append(round(server.memory_mb(), 1))
-        row = {"row": "memory", "requests": 10 * n_each, "unexpected": n_wrong, "resident_mb": resident}
-        row["requests_per_sec"] = round(10 * n_each / (time.perf_counter() - start))
+        row = {"row": "memory", "requests": 10 * n_each, "unexpected": n_wrong}
+        row |= {"filling_mb": resident[:10], "resident_mb": resident[10:]}
+        row["requests_per_sec"] = round(20 * n_each / (time.perf_counter() - start))
     print(json.dumps(row), file=sys.stderr, flush=True)
     return [row]
 
@@ -301,8 +304,9 @@ def main():
     if args.record:
         path = common.record_path("serve")
         if path.exists():
-            kept = json.loads(path.read_text())["results"]
-            record["results"] = [row for row in kept if row["row"] not in args.rows] + results
+            kept = json.loads(path.read_text())
+            others = [row for row in kept["results"] if row["row"] not in args.rows]
+            record = kept | record | {"results": others + results}
         common.write_record(path, record)
         print(f"recorded in {path.relative_to(common.ROOT)}", file=sys.stderr)
     else:

@@ -25,6 +25,8 @@ use crate::worker::panic_text;
 use crate::{ollama, openai, openapi, page, sagemaker, tgi};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// For whoever asks at an address that is none.
+const NOTHING_HERE: &str = "there is nothing here; /openapi.json lists all addresses";
 /// Longest request id that is taken over from a client.
 const MAX_ID_CHARS: usize = 64;
 
@@ -139,7 +141,7 @@ pub(crate) fn router(app: App) -> Router {
     Router::new()
         .merge(guarded)
         .merge(open)
-        .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "there is nothing here") })
+        .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, NOTHING_HERE) })
         .method_not_allowed_fallback(|| async {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this method is not for this address")
         })

@@ -414,7 +414,7 @@ impl Answers {
 
     fn take(&mut self, index: usize, reply: Reply) -> Result<Option<Part>, ApiError> {
         match reply {
-            Reply::Token { token, logprobs } => Ok(self.take_token(index, token, logprobs)),
+            Reply::Token { token, logprobs, at } => Ok(self.take_token(index, token, logprobs, at)),
             Reply::Finished { reason, usage } => self.finish(index, reason, usage).map(Some),
             Reply::Refused(error) => Err(error.into()),
             Reply::Broken(why) => Err(broken(&why)),
@@ -422,12 +422,17 @@ impl Answers {
         }
     }
 
-    fn take_token(&mut self, index: usize, token: u32, logprobs: Option<Logprobs>) -> Option<Part> {
+    fn take_token(
+        &mut self,
+        index: usize,
+        token: u32,
+        logprobs: Option<Logprobs>,
+        now: Instant,
+    ) -> Option<Part> {
         let choice = &mut self.choices[index];
         if choice.stopped {
             return None;
         }
-        let now = Instant::now();
         if self.first_token.is_none() {
             self.model.metrics.first_token(now - self.entry.started());
             self.first_token = Some(now);

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,13 +24,21 @@ const STACK_BYTES: usize = 16 << 20;
 /// How many ports after a taken one are tried for a suggestion.
 const N_SUGGESTED: u16 = 20;
 
-/// Files with a certificate and its key.
+/// A certificate and its key.
 #[derive(Clone, Debug)]
-pub struct Tls {
-    /// The chain, PEM.
-    pub cert: PathBuf,
-    /// The key, PEM.
-    pub key: PathBuf,
+pub struct Tls(RustlsConfig);
+
+impl Tls {
+    /// Reads the chain and the key, both PEM.
+    ///
+    /// # Errors
+    /// [`ServeError::Tls`], [`ServeError::Io`].
+    pub fn read(cert: &Path, key: &Path) -> Result<Self, ServeError> {
+        let runtime = runtime::Builder::new_current_thread().build()?;
+        let config = runtime.block_on(RustlsConfig::from_pem_file(cert, key));
+        let (cert, key) = (cert.to_path_buf(), key.to_path_buf());
+        config.map(Self).map_err(|source| ServeError::Tls { cert, key, source })
+    }
 }
 
 /// Why there is no server.
@@ -53,10 +61,12 @@ pub enum ServeError {
         source: io::Error,
     },
     /// Certificate or key cannot be used.
-    #[error("{} and {}: {source}", .tls.cert.display(), .tls.key.display())]
+    #[error("{} and {}: {source}", .cert.display(), .key.display())]
     Tls {
-        /// The files.
-        tls: Tls,
+        /// The file of the chain.
+        cert: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
         /// What is wrong.
         source: io::Error,
     },
@@ -94,7 +104,7 @@ pub fn bind(host: IpAddr, port: u16) -> Result<TcpListener, ServeError> {
 /// Told again, it ends at once. `on_drain` is called at the first of the two.
 ///
 /// # Errors
-/// [`ServeError::Tls`], [`ServeError::Io`].
+/// [`ServeError::Io`].
 pub fn run(
     config: Config,
     listener: TcpListener,
@@ -141,9 +151,7 @@ async fn serve(
     });
     match tls {
         None => server.acceptor(MaxStall(patience.stall)).serve(service).await?,
-        Some(tls) => {
-            let config = RustlsConfig::from_pem_file(&tls.cert, &tls.key).await;
-            let config = config.map_err(|source| ServeError::Tls { tls, source })?;
+        Some(Tls(config)) => {
             let acceptor = RustlsAcceptor::new(config).acceptor(MaxStall(patience.stall));
             server.acceptor(acceptor).serve(service).await?;
         }

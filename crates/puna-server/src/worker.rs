@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use puna_engine::{
     Constraint, Engine, Event, FinishReason, Forward, Load, Logprobs, Request, RequestId,
@@ -27,6 +28,8 @@ pub(crate) enum Reply {
     Token {
         token: u32,
         logprobs: Option<Logprobs>,
+        /// When it was drawn: whoever reads the replies may be late.
+        at: Instant,
     },
     Hidden(Vec<f32>),
     Finished {
@@ -152,7 +155,8 @@ impl<F: Forward> Inside<F> {
             match outcome {
                 Ok(events) => {
                     *locked(&self.shared.load) = self.engine.load();
-                    events.into_iter().for_each(|event| self.send(event));
+                    let now = Instant::now();
+                    events.into_iter().for_each(|event| self.send(event, now));
                 }
                 Err(why) => return self.give_up(&why),
             }
@@ -186,9 +190,9 @@ impl<F: Forward> Inside<F> {
         }
     }
 
-    fn send(&mut self, event: Event) {
+    fn send(&mut self, event: Event, at: Instant) {
         let (id, reply) = match event {
-            Event::Token { id, token, logprobs } => (id, Reply::Token { token, logprobs }),
+            Event::Token { id, token, logprobs } => (id, Reply::Token { token, logprobs, at }),
             Event::Hidden { id, rows } => (id, Reply::Hidden(rows)),
             Event::Finished { id, reason, usage } => (id, Reply::Finished { reason, usage }),
         };

@@ -122,6 +122,11 @@ fn a_port_in_use_suggests_another_and_keys_are_asked_for() {
 fn what_cannot_be_served_is_told_before() {
     let missing = ["serve", "stories260K", "--port", "0", "--api-key-file", "no such file"];
     run_command(&missing, puna(&missing)).expect(1, &["no such file"]);
+    let tls =
+        ["serve", "stories260K", "--port", "0", "--tls-cert", "no cert", "--tls-key", "no key"];
+    run_command(&tls, puna(&tls)).expect(1, &["no cert and no key"]);
+    let cors = ["serve", "stories260K", "--port", "0", "--cors", "my page"];
+    run_command(&cors, puna(&cors)).expect(2, &["--cors: expected scheme://host", "\"my page\""]);
     let twice = ["serve", "stories260K", "stories260K", "--port", "0"];
     run_command(&twice, puna(&twice)).expect(2, &["two models would be called stories260K"]);
     let args = ["serve", "--port", "0"];

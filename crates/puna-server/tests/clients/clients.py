@@ -244,7 +244,7 @@ def slow_and_rude(url):
 
 def draining(puna, keys):
     """What was begun is answered after SIGTERM."""
-    server = Server(puna, "--port", "0", "--api-key-file", keys)
+    server = Server(puna, MODEL, "--port", "0", "--api-key-file", keys)
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0)
     stream = client.completions.create(model=MODEL, prompt="Once", max_tokens=400, stream=True, temperature=0)
     pieces = [next(stream)]
@@ -281,7 +281,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         keys = f"{folder}/keys.txt"
         pathlib.Path(keys).write_text(f"# for this run\n{KEY}\n")
-        with Server(puna, "--port", "0", "--api-key-file", keys) as server:
+        with Server(puna, MODEL, "--port", "0", "--api-key-file", keys) as server:
             for test in [openai_python, openai_azure, ollama_python, hugging_face, sagemaker, slow_and_rude]:
                 print(test.__name__)
                 test(server.url)

@@ -108,7 +108,16 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
              is what you want"
         )));
     }
-    // The port first: loading may take long.
+    if let Some(origin) = args.listen.cors.iter().find(|origin| !is_origin(origin)) {
+        bail!(Usage(format!(
+            "--cors: expected scheme://host or scheme://host:port as browsers write it, or *; found {origin:?}"
+        )));
+    }
+    let tls = match (&args.listen.tls_cert, &args.listen.tls_key) {
+        (Some(cert), Some(key)) => Some(Tls::read(cert, key)?),
+        _ => None,
+    };
+    // The port before the models: loading may take long.
     let listener = bind(host, args.listen.port as u16)?;
     let address = listener.local_addr().context("the port")?;
     let models = load(args)?;
@@ -121,10 +130,6 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         log: Log::new(io::stderr(), args.limits.log_prompts),
         patience: Patience::default(),
     };
-    let tls = match (&args.listen.tls_cert, &args.listen.tls_key) {
-        (Some(cert), Some(key)) => Some(Tls { cert: cert.clone(), key: key.clone() }),
-        _ => None,
-    };
     let scheme = if tls.is_some() { "https" } else { "http" };
     let shown = if host.is_unspecified() {
         format!("localhost:{}", address.port())
@@ -136,6 +141,13 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         note!("ending: what was begun is answered first; again ends at once");
     })?;
     if ended == Ended::Cut { Err(Interrupted.into()) } else { Ok(()) }
+}
+
+/// Whether browsers may send this as the origin of a page, or it is the word for all.
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_host = |host: &str| !host.is_empty() && !host.contains(['/', '@', '?', '#', ' ']);
+    text == "*" || host.is_some_and(is_host) && text == text.to_lowercase()
 }
 
 /// The models asked for, each with a name of its own.
@@ -235,6 +247,18 @@ fn n_blocks(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn origins_are_told_from_other_texts() {
+        for good in ["*", "https://a.example", "http://localhost:3000", "http://[::1]:80"] {
+            assert!(is_origin(good), "{good}");
+        }
+        for bad in
+            ["", "a.example", "https://", "https://a.example/", "https://A.example", "ftp://a"]
+        {
+            assert!(!is_origin(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn models_are_called_by_their_stem() {
