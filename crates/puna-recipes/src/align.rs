@@ -363,10 +363,7 @@ impl Recipe for Align<'_> {
         stop: &dyn Fn() -> bool,
         on: &mut dyn FnMut(Report<'_>),
     ) -> Result<Ending, RecipeError> {
-        match start {
-            Start::New { config } => RunFolder::create(path, config)?,
-            Start::Resume => RunFolder::open(path)?,
-        };
+        RunFolder::start(path, start, &self.text)?;
         for stage in &self.config.stages {
             if path.join(&stage.name).join(DONE).exists() {
                 continue;

@@ -273,10 +273,7 @@ impl Recipe for Distill<'_> {
         stop: &dyn Fn() -> bool,
         on: &mut dyn FnMut(Report<'_>),
     ) -> Result<Ending, RecipeError> {
-        match start {
-            Start::New { config } => RunFolder::create(path, config)?,
-            Start::Resume => RunFolder::open(path)?,
-        };
+        RunFolder::start(path, start, &self.text)?;
         if !path.join(KEPT).exists() {
             if !self.sample(&path.join(ALL), stop, on)? {
                 return Ok(Ending::Stopped);

@@ -393,10 +393,7 @@ impl Recipe for Gatt<'_> {
         stop: &dyn Fn() -> bool,
         on: &mut dyn FnMut(Report<'_>),
     ) -> Result<Ending, RecipeError> {
-        match start {
-            Start::New { config } => RunFolder::create(path, config)?,
-            Start::Resume => RunFolder::open(path)?,
-        };
+        RunFolder::start(path, start, &self.text)?;
         let file = std::path::absolute(path.join(DIALOGUES)).map_err(RecipeError::io(path))?;
         if !self.sample(&file, stop, on)? {
             return Ok(Ending::Stopped);

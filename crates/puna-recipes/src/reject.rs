@@ -315,10 +315,7 @@ impl Recipe for Reject<'_> {
         stop: &dyn Fn() -> bool,
         on: &mut dyn FnMut(Report<'_>),
     ) -> Result<Ending, RecipeError> {
-        match start {
-            Start::New { config } => RunFolder::create(path, config)?,
-            Start::Resume => RunFolder::open(path)?,
-        };
+        RunFolder::start(path, start, &self.text)?;
         if !path.join(BEST).exists() {
             if !self.sample(&path.join(SAMPLES), stop, on)? {
                 return Ok(Ending::Stopped);

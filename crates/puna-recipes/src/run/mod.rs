@@ -81,6 +81,23 @@ impl RunFolder {
         fs::read_to_string(&file).map_err(RecipeError::io(&file))
     }
 
+    /// Begins a folder with a configuration, or opens one that began with this very text: for stages whose samples are a
+    /// function of all of it.
+    ///
+    /// # Errors
+    /// As [`RunFolder::create`] and [`RunFolder::open`]; another configuration.
+    pub(crate) fn start(path: &Path, start: Start<'_>, text: &str) -> Result<Self, RecipeError> {
+        if let Start::New { config } = start {
+            return Self::create(path, config);
+        }
+        let folder = Self::open(path)?;
+        if folder.config()? != text {
+            let expected = "the one that the run began with";
+            return Err(RecipeError::run(path, "configuration of the run", expected, "another"));
+        }
+        Ok(folder)
+    }
+
     /// Where it lies.
     #[must_use]
     pub fn path(&self) -> &Path {
