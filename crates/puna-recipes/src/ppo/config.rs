@@ -41,6 +41,10 @@ pub(crate) struct PpoConfig {
     /// Temperature of answers. Open; 1 draws from the policy itself, which the objective assumes.
     #[serde(default = "one")]
     pub temperature: f32,
+    /// What an answer that is cut off at its greatest length loses, of its score's logit. Open; 2. Reward models see whole
+    /// answers in training, and without a price a policy learns never to end.
+    #[serde(default = "cut_penalty")]
+    pub cut_penalty: f64,
     /// What distance from the reference costs. The paper's 0.01 for its smaller models.
     #[serde(default = "kl_coef")]
     pub kl_coef: f64,
@@ -99,7 +103,11 @@ impl PpoConfig {
         ] {
             place.check(key, found > 0.0, "a number above 0", found)?;
         }
-        for (key, found) in [("kl_coef", self.kl_coef), ("value_coef", self.value_coef)] {
+        for (key, found) in [
+            ("cut_penalty", self.cut_penalty),
+            ("kl_coef", self.kl_coef),
+            ("value_coef", self.value_coef),
+        ] {
             place.check(key, found >= 0.0 && found.is_finite(), "a number, 0 or more", found)?;
         }
         for (key, found) in
@@ -155,6 +163,10 @@ fn max_new_tokens() -> usize {
 
 fn one() -> f32 {
     1.0
+}
+
+fn cut_penalty() -> f64 {
+    2.0
 }
 
 fn kl_coef() -> f64 {

@@ -22,6 +22,7 @@ use puna_engine::Sampling;
 use puna_hub::OpenOptions;
 use puna_kernels::Cpu;
 use puna_ops::Precision;
+use puna_train::rl::{logit, sigmoid};
 use puna_train::{Layout, LoraShape, MemoryNeeds, Pass};
 
 use config::PpoConfig;
@@ -115,6 +116,7 @@ impl<'a> Ppo<'a> {
             ("batch", format!("{} in {}", c.batch, c.mini_batch)),
             ("answers", format!("{} at {}", c.max_new_tokens, c.temperature)),
             ("kl_coef", c.kl_coef.to_string()),
+            ("cut_penalty", c.cut_penalty.to_string()),
             ("clip_range", format!("{}, of values {}", c.clip_range, c.value_clip)),
             ("gamma, lambda", format!("{}, {}", c.gamma, c.lambda)),
             ("value_coef", c.value_coef.to_string()),
@@ -177,10 +179,14 @@ impl<'a> Ppo<'a> {
         })
     }
 
-    /// Verdicts on answers.
+    /// Verdicts on answers; those that are cut off pay for it.
     fn judge(&self, prompts: &[&Prompt], drawn: &[Drawn]) -> Result<Vec<Verdict>, RecipeError> {
         let answers: Vec<(&Prompt, &Drawn)> = prompts.iter().copied().zip(drawn).collect();
-        self.judges.verdicts(self.cpu, &answers, self.base.eos_id)
+        let mut verdicts = self.judges.verdicts(self.cpu, &answers, self.base.eos_id)?;
+        for (verdict, _) in verdicts.iter_mut().zip(drawn).filter(|(_, drawn)| !drawn.is_complete) {
+            verdict.score = sigmoid(logit(verdict.score) - self.config.cut_penalty);
+        }
+        Ok(verdicts)
     }
 
     /// One iteration: answers, rewards, an update for each mini-batch. What is wrong with it, if something is.
@@ -331,8 +337,8 @@ impl Recipe for Ppo<'_> {
             ),
             format!("answers     up to {} tokens at temperature {}", c.max_new_tokens, c.temperature),
             format!(
-                "objective   KL costs {}, ratios within {} of 1, gamma {}, lambda {}, value loss {}",
-                c.kl_coef, c.clip_range, c.gamma, c.lambda, c.value_coef
+                "objective   KL costs {}, a cut answer {}, ratios within {} of 1, gamma {}, lambda {}, value loss {}",
+                c.kl_coef, c.cut_penalty, c.clip_range, c.gamma, c.lambda, c.value_coef
             ),
             format!("rate        {:e}, constant", self.lr()),
             format!("memory      {:.1} MB", self.memory() as f64 / 1e6),
