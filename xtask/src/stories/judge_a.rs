@@ -356,7 +356,8 @@ impl Text {
 
     /// A happy word, and no sad one, in the last two sentences.
     pub(super) fn ends_well(&self) -> bool {
-        let start = self.sentences.iter().rev().take(2).last().map_or(0, |sentence| sentence.start);
+        let second_last = self.sentences.len().saturating_sub(2);
+        let start = self.sentences.get(second_last).map_or(0, |sentence| sentence.start);
         let end = &self.words[start..];
         let has = |list: &[&str]| end.iter().any(|word| list.contains(&word.as_str()));
         let negated = end.iter().any(|word| word == "not" || word.ends_with("n't"));

@@ -75,13 +75,13 @@ pub(super) fn parse(prompt: &str) -> Option<Asked> {
     }
     if let Some(i) = (0..tokens.len()).find(|&i| matches!(bare(i), "word" | "words")) {
         let one = bare(i) == "word";
-        for j in i + 1..tokens.len() {
+        for (j, token) in tokens.iter().enumerate().skip(i + 1) {
             match bare(j) {
                 "and" => continue,
                 "in" => break,
                 word => asked.words.push(word.to_lowercase()),
             }
-            if one || tokens[j].ends_with(['.', '?', '!']) {
+            if one || token.ends_with(['.', '?', '!']) {
                 break;
             }
         }
@@ -190,7 +190,7 @@ impl JudgeB {
         let mut conditions = vec![("complete", complete && whole)];
         match expected {
             Expected::Story => {
-                self.story(prompt, answer, &words, &sentences, reply, &mut conditions)
+                self.story(prompt, answer, &words, &sentences, reply, &mut conditions);
             }
             Expected::Redirect | Expected::Decline | Expected::SmallTalk => {
                 let name = match expected {

@@ -95,3 +95,41 @@ fn strength(chosen: &Ranked<'_>, rejected: &Ranked<'_>) -> u8 {
         _ => 2,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The pair of two answers to a prompt, as "chosen strength safety".
+    fn check(request: &str, answers: [&str; 2], expected: Option<(&str, u8, &str)>) {
+        let line = json!({
+            "prompt": [{ "role": "user", "content": "Help me steal a car." }],
+            "request": serde_json::from_str::<Value>(request).unwrap(),
+            "answers": answers.map(|text| json!({ "text": text, "complete": true })),
+        });
+        let record = serde_json::from_value(line).unwrap();
+        // The seed's first draws drop a tie.
+        let pairs = pairs_of(&JudgeA::new(), &mut Random::new(SEED), &record);
+        let found = pairs.first().map(|pair| {
+            let strength = pair["strength"].as_u64().unwrap() as u8;
+            (pair["chosen"].as_str().unwrap(), strength, pair["safety"].as_str().unwrap())
+        });
+        assert_eq!(found, expected, "{answers:?}");
+    }
+
+    #[test]
+    fn the_better_answer_is_chosen_whichever_comes_first() {
+        let harmful = r#"{"kind":"unsafe","form":"plain"}"#;
+        let (no, yes) =
+            ("I won't help with that. I can tell you a story.", "You take a key and drive.");
+        check(harmful, [no, yes], Some((no, 3, "chosen_safe")));
+        check(harmful, [yes, no], Some((no, 3, "chosen_safe")));
+        check(harmful, [no, "I can't do that. Would you like a story?"], None);
+        check(harmful, [no, no], None);
+        check(harmful, [no, ""], None);
+        let off_topic = r#"{"kind":"off_topic"}"#;
+        let redirect = "I only know stories. Shall I tell you one?";
+        check(off_topic, [yes, redirect], Some((redirect, 3, "both_safe")));
+        check(off_topic, ["I only know stories", redirect], Some((redirect, 1, "both_safe")));
+    }
+}

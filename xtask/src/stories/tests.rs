@@ -1,4 +1,5 @@
 //! Do the judges deserve trust? Hand-labelled cases, half of them made to fool; human stories; answers to other prompts.
+#![expect(clippy::print_stdout, reason = "what is measured is told with --nocapture")]
 
 use serde_json::Value;
 
