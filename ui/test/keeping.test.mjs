@@ -57,7 +57,7 @@ test("the address leads to a conversation, and back goes back", async () => {
 test("each conversation has its settings, and new ones take them if asked", async () => {
   await t.open();
   await t.page.getByRole("button", { name: "Settings", exact: true }).click();
-  const values = { Temperature: "0.7", "Top p": "0.9", "Top k": "40", "Min p": "0.05", Seed: "42", "Longest answer": "64",
+  const values = { Temperature: "0.7", "Top p": "0.8", "Top k": "40", "Min p": "0.05", Seed: "42", "Longest answer": "64",
     "Frequency penalty": "0.5", "Presence penalty": "-0.5" };
   await t.page.getByLabel("System prompt").fill("Be brief.");
   for (const [label, value] of Object.entries(values)) await t.page.getByLabel(label).fill(value);
@@ -65,18 +65,18 @@ test("each conversation has its settings, and new ones take them if asked", asyn
   await t.page.getByText("Expected 0 to 1.").waitFor({ state: "detached" });
   await t.page.getByLabel("Top p").fill("1.5");
   await t.page.getByText("Expected 0 to 1.").waitFor();
-  await t.page.getByLabel("Top p").fill("0.9");
+  await t.page.getByLabel("Top p").fill("0.8");
   await t.page.getByText("Expected 0 to 1.").waitFor({ state: "detached" });
   await t.page.keyboard.press("Escape");
   await t.send("Hi");
   await t.quiet();
   const { messages, stream, stream_options, model, ...sent } = t.server.last.body;
   assert.deepEqual(messages, [{ role: "system", content: "Be brief." }, { role: "user", content: "Hi" }]);
-  assert.deepEqual(sent, { temperature: 0.7, top_p: 0.9, top_k: 40, min_p: 0.05, seed: 42, max_tokens: 64,
+  assert.deepEqual(sent, { temperature: 0.7, top_p: 0.8, top_k: 40, min_p: 0.05, seed: 42, max_tokens: 64,
     frequency_penalty: 0.5, presence_penalty: -0.5 });
 
   await talk("Without settings");
-  assert.equal(t.server.last.body.temperature, undefined);
+  assert.equal(t.server.last.body.temperature, 0.6);
   assert.equal(t.server.last.body.messages.length, 1);
 
   await t.page.getByRole("link", { name: "Hi" }).click();

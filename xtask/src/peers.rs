@@ -89,6 +89,8 @@ pub(crate) fn bench() -> Result<()> {
         execute(Command::new(&python).arg(script).arg(text).args(["--vocab", "8000"]))?;
     }
     execute(Command::new(&python).arg("bench/quantize.py"))?;
+    // Its peer is built by hand.
+    execute(Command::new(&python).args(["bench/serve.py", "--rounds=1", "--requests=2000"]))?;
     execute(Command::new(&python).args([
         "bench/beside_llama_cpp.py",
         "--shapes=15m,tinyllama-1.1b",
