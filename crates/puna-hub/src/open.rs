@@ -59,10 +59,7 @@ pub struct Opened {
 /// No such model, files that cannot be used, no tokenizer, or one that does not fit the vocabulary.
 pub fn open(model: &str, options: &OpenOptions) -> Result<Opened, HubError> {
     let place = locate(model, options)?;
-    let mut checkpoint = place.checkpoint()?;
-    if let Some(folder) = &options.lora {
-        checkpoint.source = Arc::new(Adapted::open(checkpoint.source, folder)?);
-    }
+    let checkpoint = adapted(place.checkpoint()?, options)?;
     let found = tokenizer::find(&place, Some(&checkpoint), options)?;
     let vocab_size = checkpoint.source.config().vocab_size;
     let n_pieces = found.tokenizer.vocab_size();
@@ -128,7 +125,15 @@ fn template(
 /// # Errors
 /// No such model, or files that cannot be used.
 pub fn open_checkpoint(model: &str, options: &OpenOptions) -> Result<Checkpoint, HubError> {
-    locate(model, options)?.checkpoint()
+    adapted(locate(model, options)?.checkpoint()?, options)
+}
+
+/// With the adapters that the options name.
+fn adapted(mut checkpoint: Checkpoint, options: &OpenOptions) -> Result<Checkpoint, HubError> {
+    if let Some(folder) = &options.lora {
+        checkpoint.source = Arc::new(Adapted::open(checkpoint.source, folder)?);
+    }
+    Ok(checkpoint)
 }
 
 /// Opens a model's tokenizer alone, and says where it was found. Besides a model, `model` may be a tokenizer's own file,

@@ -192,8 +192,9 @@ fn fine_tuning_learns_and_resumes_to_the_same_bits() {
 #[test]
 fn adapters_learn_alone_and_resume_to_the_same_bits() {
     let desk = Desk::new();
+    let text = SFT.replace("lr = 3e-3", "lr = 2e-2").replace("epochs = 1", "epochs = 3");
     let text = format!(
-        "{SFT}[lora]\nrank = 4\nalpha = 8.0\ntargets = [\"q_proj\", \"v_proj\", \"down_proj\"]\n"
+        "{text}[lora]\nrank = 4\nalpha = 8.0\ntargets = [\"q_proj\", \"v_proj\", \"down_proj\"]\n"
     );
     desk.check_exact("sft", &text, 3);
     let log = desk.log("whole");

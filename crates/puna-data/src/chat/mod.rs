@@ -121,7 +121,9 @@ fn read<F: Copy, T>(
             Ok(object) => {
                 let found = form.or_else(|| form_of(&object));
                 let Some(found) = found else {
-                    let fields: Vec<&str> = object.keys().map(String::as_str).take(20).collect();
+                    let mut fields: Vec<&str> = object.keys().map(String::as_str).collect();
+                    fields.sort_unstable();
+                    fields.truncate(20);
                     return Err(DataError::input(&row.place, known, fields.join(", ")));
                 };
                 form = Some(found);

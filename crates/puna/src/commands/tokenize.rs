@@ -76,7 +76,8 @@ pub(crate) fn run(args: &TokenizeArgs) -> anyhow::Result<()> {
 }
 
 fn open(args: &TokenizeArgs) -> anyhow::Result<Tokenizer> {
-    let options = environment::open_options(args.options.tokenizer.as_ref(), None);
+    let options =
+        environment::open_options(args.options.tokenizer.as_ref(), args.options.lora.as_ref());
     let model = match (&args.model, &args.options.tokenizer) {
         (Some(model), _) => model.clone(),
         // The tokenizer's own file stands for the model.

@@ -42,7 +42,8 @@ pub(crate) struct InspectArgs {
 
 /// Reads the files' descriptions, and the weights only for `--check`.
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
-    let options = environment::open_options(args.options.tokenizer.as_ref(), None);
+    let options =
+        environment::open_options(args.options.tokenizer.as_ref(), args.options.lora.as_ref());
     let checkpoint = open_checkpoint(&args.model, &options)?;
     let licence = licence_of(&args.model, &checkpoint, &options)?;
     let tokenizer = open_tokenizer(&args.model, &options);
