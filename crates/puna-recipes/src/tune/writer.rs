@@ -75,7 +75,8 @@ impl Writer {
     ) -> Result<Self, RecipeError> {
         let model = Arc::new(Model::load(source, ctx).map_err(refused)?);
         let cpu = Cpu::with_isa(cpu.isa(), cpu.pool().n_threads()).map_err(refused)?;
-        let runner = Runner::new(model, cpu, KvType::F32, MAX_SEQS * KvCache::blocks_for(ctx));
+        // As whoever runs the model keeps them, unless told otherwise.
+        let runner = Runner::new(model, cpu, KvType::F16, MAX_SEQS * KvCache::blocks_for(ctx));
         let config = EngineConfig {
             max_batch_tokens: 512,
             max_seqs: MAX_SEQS,
