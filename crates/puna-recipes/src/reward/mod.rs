@@ -133,7 +133,6 @@ impl<'a> Reward<'a> {
             n_steps: self.batches.len() as u64,
             eval_every: if config.eval.every == 0 { u64::MAX } else { config.eval.every },
             checkpoint: config.checkpoint,
-            touches_all: true,
         }
     }
 

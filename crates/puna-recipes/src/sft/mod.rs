@@ -154,7 +154,6 @@ impl<'a> Sft<'a> {
             n_steps: self.n_steps(),
             eval_every: config.eval.every,
             checkpoint: config.checkpoint,
-            touches_all: true,
         }
     }
 

@@ -19,8 +19,6 @@ pub(crate) struct Supervised<'a> {
     /// Steps from one measurement to the next; zero for none.
     pub eval_every: u64,
     pub checkpoint: CheckpointTable,
-    /// Whether every tensor must receive a gradient in the first batch: the program's own check.
-    pub touches_all: bool,
 }
 
 /// What a batch tells beside its gradients, which are with the learner.
@@ -80,7 +78,7 @@ impl Supervised<'_> {
             let begun = Instant::now();
             let step = learner.state.step + 1;
             let learned = batch(learner, step - 1)?;
-            if step == 1 && self.touches_all {
+            if step == 1 {
                 learner.check_all_touched()?;
             }
             let (loss, norm) = (learned.loss, learner.grad_norm());
