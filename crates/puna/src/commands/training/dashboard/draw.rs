@@ -65,7 +65,11 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, view: &View, is_stopping: bool) 
 
 fn draw_progress(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let share = view.share_done();
-    let mut label = format!("step {} of {}, {:.0} %", view.step, view.n_steps, 100.0 * share);
+    // A stage that samples before it trains knows its steps late.
+    let mut label = match view.n_steps {
+        0 => format!("step {}", view.step),
+        n => format!("step {} of {n}, {:.0} %", view.step, 100.0 * share),
+    };
     match view.eta_secs {
         Some(secs) if view.step < view.n_steps => {
             label.push_str(&format!(", {} left", TimeSpan(secs)));

@@ -83,7 +83,10 @@ impl View {
 
     /// How much of the run is done, from 0 to 1.
     pub(super) fn share_done(&self) -> f64 {
-        (self.step as f64 / self.n_steps.max(1) as f64).clamp(0.0, 1.0)
+        match self.n_steps {
+            0 => 0.0,
+            n => (self.step as f64 / n as f64).min(1.0),
+        }
     }
 
     /// The curve in at most `n` points, each the mean of as many steps.
