@@ -54,7 +54,7 @@ impl MemoryNeeds {
         let n_kept = if recompute { 1 } else { config.n_layers };
         let kept = n_kept * saved + (config.n_layers + 2) * d + 1;
         let between = 2 * d + q.max(f) + 2 * q + qkv.max(2 * f) + qkv + 1;
-        let n_between = n.min(crate::pass::GROUP_ROWS.max(seq_len));
+        let n_between = n.min(crate::group::GROUP_ROWS.max(seq_len));
         // At most: bf16 takes half.
         let packed = 2 * (config.vocab_size * d) + d * (qkv + q + 3 * f) + n_between * q.max(f);
         Self {
@@ -62,7 +62,7 @@ impl MemoryNeeds {
             grads: weights + floats(tied),
             optimizer: 2 * weights,
             activations: floats(n * kept + n_between * between + packed),
-            logits: floats(n_between.min(crate::pass::LOGIT_ROWS) * config.vocab_size),
+            logits: floats(n_between.min(crate::group::LOGIT_ROWS) * config.vocab_size),
             copy: weights,
         }
     }

@@ -2,6 +2,7 @@
 //! what it all costs, and the formulas of alignment ([`rl`]). Nothing here reads a file or generates text.
 
 mod cost;
+mod group;
 mod lora;
 mod optimizer;
 mod pass;
