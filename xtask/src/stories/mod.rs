@@ -20,6 +20,7 @@ mod requests;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod vary;
 
 use std::path::Path;
 

@@ -13,6 +13,7 @@ use super::judge_a::JudgeA;
 use super::read_off::ReadOff;
 use super::request::{Expected, Kind, Random, Request};
 use super::requests::{Prompt, Side, Tables};
+use super::vary::{Editor, Varied};
 
 /// Decides all choices.
 const SEED: u64 = 7;
@@ -20,15 +21,16 @@ const SEED: u64 = 7;
 /// Most tokens of a dialogue.
 const MAX_TOKENS: usize = 400;
 
-/// Tokens of all stories that are answers to one request.
-const STORY_TOKENS: usize = 640_000;
+/// Tokens of all edited stories, and how often a story is tried for each that is to come of it.
+const STORY_TOKENS: usize = 6_000_000;
+const TRIES: usize = 60;
 
 /// Dialogues of each other kind.
-const N_REDIRECTS: usize = 900;
-const N_DECLINES: usize = 900;
-const N_SMALL_TALK: usize = 1_000;
+const N_REDIRECTS: usize = 2_500;
+const N_DECLINES: usize = 3_000;
+const N_SMALL_TALK: usize = 1_500;
 const N_QUESTIONS: usize = 300;
-const N_TWO_TURNS: usize = 300;
+const N_TWO_TURNS: usize = 600;
 
 /// Prompts for sampling: of each kind, how many.
 const PROMPTS: [(Kind, usize); 11] = [
@@ -239,14 +241,8 @@ impl Maker<'_> {
         let mut random = Random::new(SEED);
         let asked = self.asked(&mut random);
         let mut dialogues = self.two_turns(&mut random, &asked);
-        let mut tokens = 0;
-        for (_, dialogue) in asked {
-            tokens += dialogue.n_tokens(self.tokenizer);
-            if tokens > STORY_TOKENS {
-                break;
-            }
-            dialogues.push(dialogue);
-        }
+        dialogues.extend(asked.into_iter().map(|(_, dialogue)| dialogue));
+        dialogues.extend(self.edited(&mut random));
         dialogues.extend(self.replies(&mut random));
         dialogues.extend(self.small_talk(&mut random, chat)?);
         dialogues.extend(self.questions(&mut random, chat)?);
@@ -255,10 +251,39 @@ impl Maker<'_> {
         Ok(dialogues)
     }
 
-    /// Stories with requests read off them: first one for each story, then a second one and a third.
+    /// Stories edited for requests, one of each in turn, again and again.
+    fn edited(&self, random: &mut Random) -> Vec<Dialogue> {
+        let editor = Editor::new(self.tables, &self.stories.train);
+        let (mut dialogues, mut tokens) = (Vec::new(), 0);
+        let mut order: Vec<&String> = self.stories.train.iter().collect();
+        for _ in 0..TRIES {
+            random.shuffle(&mut order);
+            for original in &order {
+                let Some(Varied { request, thing, story }) = editor.vary(random, original) else {
+                    continue;
+                };
+                let text = self.tables.phrase(random, &request, thing, false);
+                if !self.judge.judge(&request, &text, &story, true).met() {
+                    continue;
+                }
+                let dialogue = Dialogue::new("edited", [&text, &story]);
+                let n = dialogue.n_tokens(self.tokenizer);
+                if n <= MAX_TOKENS {
+                    tokens += n;
+                    dialogues.push(dialogue);
+                }
+                if tokens > STORY_TOKENS {
+                    return dialogues;
+                }
+            }
+        }
+        dialogues
+    }
+
+    /// Stories as they are, each with a request read off it.
     fn asked(&self, random: &mut Random) -> Vec<(Request, Dialogue)> {
         let read_off = ReadOff::new(self.tables, &self.stories.train);
-        let mut rounds = [Vec::new(), Vec::new(), Vec::new()];
+        let mut asked = Vec::new();
         let mut order: Vec<&String> = self.stories.train.iter().collect();
         random.shuffle(&mut order);
         for story in order {
@@ -266,18 +291,19 @@ impl Maker<'_> {
             random.shuffle(&mut requests);
             // What few stories fit comes first.
             requests.sort_by_key(|request| !matches!(request.kind, Kind::Short | Kind::Borderline));
-            for (round, request) in rounds.iter_mut().zip(requests) {
+            for request in requests {
                 let text = self.tables.phrase(random, &request, None, false);
                 if !self.judge.judge(&request, &text, story, true).met() {
                     continue;
                 }
                 let dialogue = Dialogue::new("story", [&text, story]);
                 if dialogue.n_tokens(self.tokenizer) <= MAX_TOKENS {
-                    round.push((request, dialogue));
+                    asked.push((request, dialogue));
+                    break;
                 }
             }
         }
-        rounds.into_iter().flatten().collect()
+        asked
     }
 
     /// Redirects and declines.

@@ -146,7 +146,7 @@ fn count(text: &Text, forms: &HashSet<String>) -> usize {
 }
 
 /// The first sentence, if it is short and plain.
-fn opening(story: &str) -> Option<String> {
+pub(super) fn opening(story: &str) -> Option<String> {
     let line = story.lines().next()?;
     let end = line.find(['.', '!', '?'])?;
     let sentence = &line[..=end];

@@ -1,6 +1,6 @@
 //! Requests put into words, and requests of each kind made from the tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::request::{Entries, Kind, Random, Request, table};
 
@@ -59,6 +59,21 @@ impl Tables {
     /// Things that sound dangerous.
     pub(super) fn things(&self) -> &[&'static str] {
         &self.borderline["things"].train
+    }
+
+    /// Topics that sound dangerous, those for training: the head noun, " = ", the topic.
+    pub(super) fn borderline_topics(&self) -> &[&'static str] {
+        &self.borderline["topics"].train
+    }
+
+    /// Topics, words and names that are kept for the held-out requests.
+    pub(super) fn held_out_words(&self) -> HashSet<&'static str> {
+        let names = self.names.held_out.iter().map(|line| split_name(line).0);
+        let heads = self.borderline["topics"].held_out.iter();
+        let heads = heads.filter_map(|line| line.split_once(" = ")).map(|(head, _)| head);
+        let places = self.requests["places"].held_out.iter().copied();
+        let lists = self.topics.held_out.iter().chain(&self.words.held_out).copied();
+        lists.chain(names).chain(heads).chain(places).collect()
     }
 
     /// A request for a story in words. `thing` takes the place of its topic with an article.
