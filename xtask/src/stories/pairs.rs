@@ -14,6 +14,9 @@ const SEED: u64 = 13;
 /// Of pairs that are equally good, so many in a hundred are kept, with the weakest label.
 const TIES: usize = 10;
 
+/// Most pairs of a prompt.
+const PAIRS: usize = 3;
+
 /// Writes pairs on helpfulness and pairs on safety.
 pub(super) fn pairs(answers: &str, helpfulness: &str, safety: &str) -> Result<()> {
     let (judge, mut random) = (JudgeA::new(), Random::new(SEED));
@@ -43,7 +46,7 @@ struct Ranked<'a> {
     verdict: Verdict,
 }
 
-/// Each answer beside the next: with the usual two answers one pair.
+/// Each answer beside each other that is better or worse, a few of them; equals now and then.
 fn pairs_of(judge: &JudgeA, random: &mut Random, record: &Record) -> Vec<Value> {
     let ranked: Vec<_> = record
         .answers
@@ -55,8 +58,9 @@ fn pairs_of(judge: &JudgeA, random: &mut Random, record: &Record) -> Vec<Value> 
             verdict: judge.judge(&record.request, record.text(), &answer.text, answer.complete),
         })
         .collect();
-    ranked.chunks_exact(2).filter_map(|pair| {
-        let [a, b] = pair else { return None };
+    let both = (0..ranked.len()).flat_map(|i| (0..i).map(move |j| (i, j)));
+    let pairs = both.filter_map(|(i, j)| {
+        let (a, b) = (&ranked[j], &ranked[i]);
         if a.answer.text == b.answer.text {
             return None;
         }
@@ -79,7 +83,8 @@ fn pairs_of(judge: &JudgeA, random: &mut Random, record: &Record) -> Vec<Value> 
             "strength": strength(chosen, rejected),
             "safety": safety,
         }))
-    }).collect()
+    });
+    pairs.take(PAIRS).collect()
 }
 
 /// 3: all is met, beside what meets nothing of the request or must not be given; 2: two conditions more; 1: one; 0: equal.
