@@ -1,6 +1,6 @@
 //! The data of the chat model: dialogues to learn from, prompts to sample with, held-out prompts to be judged by.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -31,6 +31,10 @@ const N_DECLINES: usize = 3_000;
 const N_SMALL_TALK: usize = 1_500;
 const N_QUESTIONS: usize = 300;
 const N_TWO_TURNS: usize = 600;
+
+/// Dialogues that ask to repeat words, and how many of them stand among the others, too.
+const N_COPIES: usize = 6_000;
+const N_COPIES_AMONG: usize = 1_500;
 
 /// Prompts for sampling: of each kind, how many.
 const PROMPTS: [(Kind, usize); 11] = [
@@ -63,6 +67,7 @@ const HELD_OUT: [(Kind, usize); 11] = [
 ];
 
 /// What is asked for, and the answer to learn.
+#[derive(Clone)]
 struct Dialogue {
     source: &'static str,
     messages: Vec<String>,
@@ -91,14 +96,15 @@ impl Dialogue {
     }
 }
 
-/// Writes `sft.jsonl`, `prompts.jsonl`, `held-out.jsonl` and `human.jsonl`.
+/// Writes `copy.jsonl`, `sft.jsonl`, `prompts.jsonl`, `held-out.jsonl` and `human.jsonl`.
 pub(super) fn prepare(texts: &Path, chat: &Path, out: &Path) -> Result<()> {
     let (tokenizer, tables) = (tokenizer()?, Tables::new());
     let stories = Stories::read(texts, &tokenizer)?;
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let maker =
         Maker { tokenizer: &tokenizer, tables: &tables, stories: &stories, judge: JudgeA::new() };
-    let dialogues = maker.dialogues(chat)?;
+    let copies = maker.copies();
+    let dialogues = maker.dialogues(chat, &copies)?;
     let held_out = held_out(&tables);
     let asked: HashSet<String> = held_out.iter().map(|prompt| folded(&prompt.text)).collect();
     let dialogues: Vec<_> = dialogues
@@ -106,6 +112,7 @@ pub(super) fn prepare(texts: &Path, chat: &Path, out: &Path) -> Result<()> {
         .filter(|d| d.messages.iter().all(|text| !asked.contains(&folded(text))))
         .collect();
     summarize(&dialogues, &tokenizer);
+    write(out, "copy.jsonl", copies.iter().map(Dialogue::record))?;
     write(out, "sft.jsonl", dialogues.iter().map(Dialogue::record))?;
     write(out, "prompts.jsonl", prompts(&tables, &asked).iter().map(prompt_record))?;
     write(out, "held-out.jsonl", held_out.iter().map(prompt_record))?;
@@ -237,7 +244,7 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn dialogues(&self, chat: &Path) -> Result<Vec<Dialogue>> {
+    fn dialogues(&self, chat: &Path, copies: &[Dialogue]) -> Result<Vec<Dialogue>> {
         let mut random = Random::new(SEED);
         let asked = self.asked(&mut random);
         let mut dialogues = self.two_turns(&mut random, &asked);
@@ -246,9 +253,42 @@ impl Maker<'_> {
         dialogues.extend(self.replies(&mut random));
         dialogues.extend(self.small_talk(&mut random, chat)?);
         dialogues.extend(self.questions(&mut random, chat)?);
+        dialogues.extend(copies.iter().take(N_COPIES_AMONG).cloned());
         dialogues.retain(|dialogue| dialogue.n_tokens(self.tokenizer) <= MAX_TOKENS);
         random.shuffle(&mut dialogues);
         Ok(dialogues)
+    }
+
+    /// Words and sentences to be repeated. A network of this size learns from them, in a minute, to look up what it was told;
+    /// from requests for stories it does not in an hour.
+    fn copies(&self) -> Vec<Dialogue> {
+        let mut random = Random::new(SEED + 4);
+        let held_out: HashSet<_> = self.tables.held_out_words();
+        let stories: Vec<&str> = self.stories.train.iter().flat_map(|story| story.lines()).collect();
+        let words: BTreeSet<&str> = stories
+            .iter()
+            .flat_map(|line| line.split(|c: char| !c.is_alphabetic()))
+            .filter(|word| !word.is_empty() && !held_out.contains(word.to_lowercase().as_str()))
+            .collect();
+        let words: Vec<&str> = words.into_iter().collect();
+        let sentences: Vec<&str> = stories
+            .iter()
+            .flat_map(|line| line.split_inclusive(['.', '!', '?']))
+            .map(str::trim)
+            .filter(|text| (20..100).contains(&text.len()) && !text.contains('"'))
+            .collect();
+        let copy = |_| {
+            let text = if random.percent(70) {
+                let n = 5 + random.below(36);
+                (0..n).map(|_| random.pick(&words)).collect::<Vec<_>>().join(" ")
+            } else {
+                let n = 1 + random.below(3);
+                (0..n).map(|_| random.pick(&sentences)).collect::<Vec<_>>().join(" ")
+            };
+            let ask = random.pick(&["Say after me: ", "Repeat this: ", "Please repeat: ", "Say: "]);
+            Dialogue::new("copy", [&format!("{ask}{text}"), &text])
+        };
+        (0..N_COPIES).map(copy).collect()
     }
 
     /// Stories edited for requests, one of each in turn, again and again.
