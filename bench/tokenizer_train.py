@@ -9,6 +9,7 @@ Puna's model and gives the ids that Puna gives, line by line. Needs sentencepiec
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -86,6 +87,7 @@ def n_tokens(model, lines):
 
 def main():
     args = parse_args()
+    load = round(os.getloadavg()[0], 2)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         text = folder / "text"
@@ -109,7 +111,7 @@ def main():
     print(f"{n_bytes / 1e6:.1f} MB, {args.vocab} pieces, {args.threads} threads: {json.dumps(figures)}")
     if args.record:
         value = common.about(args.threads) | {
-            "peer": f"sentencepiece {spm.__version__}", "texts": [path.name for path in args.texts],
+            "load_before": load, "peer": f"sentencepiece {spm.__version__}", "texts": [path.name for path in args.texts],
             "n_bytes": n_bytes, "vocab": args.vocab, "rounds": args.rounds, **figures,
         }  # fmt: skip
         path = common.record_path("tokenizer-train")

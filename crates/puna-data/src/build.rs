@@ -1,6 +1,7 @@
 //! Builds a corpus. Texts are read twice: first for what is held out, then for what is trained on, which is compared
-//! with it. Nothing of a text is kept but the documents at hand and two tables of hashes: 16 bytes of each document's,
-//! and 8 bytes for each run of words of held-out text; a table takes up to twice what is in it.
+//! with it. Nothing of a text is kept but the documents at hand and tables of hashes: 16 bytes of each document's, 8 bytes
+//! for each run of words of held-out text, and where near copies are dropped 8 bytes for one of 128 words for training; a
+//! table takes up to twice what is in it.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -15,6 +16,7 @@ use sha2::Digest;
 use crate::DataError;
 use crate::choice::Choice;
 use crate::config::{Config, Source, resolve};
+use crate::copies::Earlier;
 use crate::document::{Batch, Process, Processed, Side};
 use crate::filter::Filters;
 use crate::manifest::{Amount, CONFIG, MANIFEST, Manifest, Named, Sha256, SourceRecord, Split};
@@ -72,6 +74,7 @@ pub fn build(job: &Job<'_>, folder: &Path, on: Progress<'_>) -> Result<Manifest,
         tokenizer: &tokenizer,
         seen: HashSet::new(),
         known: Known::default(),
+        earlier: Earlier::default(),
         on: Watch { on, progress: Arc::clone(&progress), total: n_bytes * N_READS },
         progress,
     };
@@ -97,6 +100,7 @@ pub fn build(job: &Job<'_>, folder: &Path, on: Progress<'_>) -> Result<Manifest,
         shard_tokens: config.shard_tokens,
         held_out_fraction: config.held_out.fraction,
         near_duplicates: config.held_out.near_duplicates,
+        near_copies: config.near_copies,
         sources,
     };
     let mut json = serde_json::to_vec_pretty(&manifest).expect("a manifest is plain data");
@@ -127,6 +131,7 @@ struct Builder<'a, 'b> {
     /// See [`Choice`].
     seen: HashSet<u128>,
     known: Known,
+    earlier: Earlier,
     on: Watch<'b>,
     progress: Arc<AtomicU64>,
 }
@@ -222,8 +227,11 @@ impl Builder<'_, '_> {
             }
             Side::Train => Some(&self.known),
         };
-        let threshold = config.held_out.near_duplicates;
-        let process = Process { filters, known, threshold, vocabulary: self.tokenizer };
+        // Only what is trained on can be an earlier document of training.
+        let near_copies = config.near_copies.filter(|_| side == Side::Train);
+        let (near, is_sampled) = (config.held_out.near_duplicates, near_copies.is_some());
+        let process = Process { filters, known, near, is_sampled, vocabulary: self.tokenizer };
+        let earlier = &mut self.earlier;
         let stem = format!("{}.{}", side.name(), record.name);
         let vocabulary = &self.tokenizer.record;
         let mut writer = ShardWriter::new(self.folder, stem, vocabulary, config.shard_tokens);
@@ -232,7 +240,14 @@ impl Builder<'_, '_> {
             learned.extend(mem::take(&mut processed.runs));
             record.removed.merge(&processed.removed);
             record.counted_words += processed.counted_words;
-            processed.documents().try_for_each(|(ids, n_bytes)| writer.push(ids, n_bytes))
+            processed.documents().try_for_each(|(document, ids)| {
+                let sample = &document.sample;
+                if near_copies.is_some_and(|share| earlier.is_repeated(sample, share)) {
+                    record.removed.near_copies.add(document.n_bytes);
+                    return Ok(());
+                }
+                writer.push(ids, document.n_bytes as u64)
+            })
         };
         in_order(self.job.n_threads, next, |batch| process.batch(batch), take)?;
         let split = writer.finish()?;
@@ -270,12 +285,13 @@ fn check_read(record: &SourceRecord, n_read: Amount) -> Result<(), DataError> {
         let removed = &record.removed;
         let found = format!(
             "none: {n} read, {} held out, {} copies, {} of another script, {} with listed words, {} nearly held-out \
-             text, {} too short",
+             text, {} nearly copies, {} too short",
             record.held_out.documents,
             removed.duplicates.n,
             removed.script.n,
             removed.words.n,
             removed.near_duplicates.n,
+            removed.near_copies.n,
             removed.min_chars.n
         );
         return Err(DataError::input(place, "documents to train on", found));

@@ -10,6 +10,7 @@ use toml::Spanned;
 use unicode_script::Script;
 
 use crate::DataError;
+use crate::near::NearDuplicates;
 
 /// Most shares that all sources have together: the period of the mixture, whose plan is kept in memory.
 pub(crate) const MAX_SHARES: u64 = 1_000_000;
@@ -37,6 +38,10 @@ pub struct Config {
     /// What to do with bytes that are no UTF-8.
     #[serde(default)]
     pub invalid_utf8: InvalidUtf8,
+    /// A document for training is dropped when more than this share of its runs of words occurs in earlier documents for
+    /// training, as far as a sample tells. Without it, only what is equal byte for byte is a copy.
+    #[serde(default, deserialize_with = "maybe_share")]
+    pub near_copies: Option<f64>,
     /// What is kept from training.
     #[serde(default)]
     pub held_out: HeldOut,
@@ -71,14 +76,13 @@ pub struct HeldOut {
     pub fraction: f64,
     /// Groups that are held out whatever their hash.
     pub groups: Vec<Spanned<String>>,
-    /// A passage for training is dropped when more than this share of its runs of 13 words occurs in held-out text.
-    #[serde(deserialize_with = "share")]
-    pub near_duplicates: f64,
+    /// Which passages for training are dropped because they are nearly held-out text.
+    pub near_duplicates: NearDuplicates,
 }
 
 impl Default for HeldOut {
     fn default() -> Self {
-        Self { fraction: 0.01, groups: Vec::new(), near_duplicates: 0.2 }
+        Self { fraction: 0.01, groups: Vec::new(), near_duplicates: NearDuplicates::default() }
     }
 }
 
@@ -215,7 +219,10 @@ fn weight<'de, D: Deserializer<'de>>(input: D) -> Result<u64, D::Error> {
     whole(input, 1..MAX_SHARES + 1)
 }
 
-fn whole<'de, D: Deserializer<'de>>(input: D, range: Range<u64>) -> Result<u64, D::Error> {
+pub(crate) fn whole<'de, D: Deserializer<'de>>(
+    input: D,
+    range: Range<u64>,
+) -> Result<u64, D::Error> {
     let found = i64::deserialize(input)?;
     let value = u64::try_from(found).ok().filter(|value| range.contains(value));
     let (low, high) = (range.start, range.end - 1);
@@ -228,8 +235,12 @@ fn held_out_fraction<'de, D: Deserializer<'de>>(input: D) -> Result<f64, D::Erro
     number(input, 0.0, 0.5)
 }
 
-fn share<'de, D: Deserializer<'de>>(input: D) -> Result<f64, D::Error> {
+pub(crate) fn share<'de, D: Deserializer<'de>>(input: D) -> Result<f64, D::Error> {
     number(input, 0.0, 1.0)
+}
+
+fn maybe_share<'de, D: Deserializer<'de>>(input: D) -> Result<Option<f64>, D::Error> {
+    share(input).map(Some)
 }
 
 fn number<'de, D: Deserializer<'de>>(input: D, low: f64, high: f64) -> Result<f64, D::Error> {

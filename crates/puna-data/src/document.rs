@@ -1,9 +1,10 @@
 //! What is done to each document on its own, on any thread: filters, comparison with held-out text, tokens.
 
 use crate::DataError;
+use crate::copies::sample;
 use crate::filter::Filters;
 use crate::manifest::Removed;
-use crate::near::{Known, runs};
+use crate::near::{Known, NearDuplicates, runs};
 use crate::vocabulary::TokenizerFile;
 
 /// The two sides of a corpus.
@@ -43,19 +44,29 @@ impl Batch {
 #[derive(Default)]
 pub(crate) struct Processed {
     ids: Vec<u32>,
-    /// Of each document: where its ids end, and the bytes of its text.
-    ends: Vec<(usize, u64)>,
+    encoded: Vec<Encoded>,
     pub(crate) removed: Removed,
     pub(crate) counted_words: u64,
     /// Of held-out text.
     pub(crate) runs: Vec<u64>,
 }
 
+/// A document that was made ids.
+pub(crate) struct Encoded {
+    /// Where its ids end.
+    end: usize,
+    /// Of its text.
+    pub(crate) n_bytes: usize,
+    /// Where it is compared with earlier ones.
+    pub(crate) sample: Vec<u64>,
+}
+
 impl Processed {
-    /// Ids of each document, and bytes of its text.
-    pub(crate) fn documents(&self) -> impl Iterator<Item = (&[u32], u64)> {
-        let starts = std::iter::once(0).chain(self.ends.iter().map(|&(end, _)| end));
-        starts.zip(&self.ends).map(|(start, &(end, n_bytes))| (&self.ids[start..end], n_bytes))
+    /// Each document with its ids.
+    pub(crate) fn documents(&self) -> impl Iterator<Item = (&Encoded, &[u32])> {
+        let starts = std::iter::once(0).chain(self.encoded.iter().map(|document| document.end));
+        let documents = starts.zip(&self.encoded);
+        documents.map(|(start, document)| (document, &self.ids[start..document.end]))
     }
 }
 
@@ -64,7 +75,9 @@ pub(crate) struct Process<'a> {
     pub(crate) filters: &'a Filters,
     /// What is held out, for documents that are not.
     pub(crate) known: Option<&'a Known>,
-    pub(crate) threshold: f64,
+    pub(crate) near: NearDuplicates,
+    /// Whether documents are compared with earlier ones.
+    pub(crate) is_sampled: bool,
     pub(crate) vocabulary: &'a TokenizerFile,
 }
 
@@ -78,13 +91,13 @@ impl Process<'_> {
             let Some(text) = verdict.text else { continue };
             match self.known {
                 None => {
-                    let runs = runs(&text);
+                    let runs = runs(&text, self.near.run_words);
                     if self.encode(&text, &mut done)? {
                         done.runs.extend(runs);
                     }
                 }
                 Some(known) => {
-                    let cut = known.cut(text, self.threshold);
+                    let cut = known.cut(text, self.near);
                     done.removed.near_duplicates.n += cut.n_dropped;
                     done.removed.near_duplicates.bytes += cut.dropped_bytes as u64;
                     for part in &cut.parts {
@@ -113,7 +126,8 @@ impl Process<'_> {
             return Err(DataError::input(&self.vocabulary.record.file, expected, "one that does"));
         }
         done.ids.push(eos_id);
-        done.ends.push((done.ids.len(), text.len() as u64));
+        let sample = if self.is_sampled { sample(text) } else { Vec::new() };
+        done.encoded.push(Encoded { end: done.ids.len(), n_bytes: text.len(), sample });
         Ok(true)
     }
 }

@@ -22,6 +22,7 @@ mod build;
 pub mod chat;
 mod choice;
 pub mod config;
+mod copies;
 mod corpus;
 mod document;
 mod error;
@@ -49,6 +50,7 @@ pub use manifest::{
     Amount, MANIFEST, Manifest, Named, Removed, Sha256, Shard, SourceRecord, Split, Vocabulary,
     is_own_name,
 };
+pub use near::NearDuplicates;
 pub use read::unpacked;
 pub use shard::ShardHeader;
 pub use stream::{HeldOutWindow, HeldOutWindows, Place, Sequence, Training};

@@ -8,6 +8,7 @@ use sha2::Digest;
 
 use crate::DataError;
 use crate::config::{MAX_SHARES, MAX_SOURCES};
+use crate::near::NearDuplicates;
 use crate::vocabulary::HF_CONFIG;
 
 /// Name of the manifest in a corpus.
@@ -34,8 +35,11 @@ pub struct Manifest {
     pub shard_tokens: u64,
     /// Share of documents or groups that is held out by hash.
     pub held_out_fraction: f64,
-    /// Share of known runs of words above which a passage was dropped.
-    pub near_duplicates: f64,
+    /// Which passages were dropped as nearly held-out text.
+    pub near_duplicates: NearDuplicates,
+    /// Share of known runs of words above which a document was dropped as nearly an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub near_copies: Option<f64>,
     /// The parts of the mixture.
     pub sources: Vec<SourceRecord>,
 }
@@ -115,6 +119,10 @@ impl Amount {
         self.bytes += n_bytes as u64;
     }
 
+    fn is_zero(&self) -> bool {
+        self.n == 0
+    }
+
     pub(crate) fn merge(&mut self, other: Self) {
         self.n += other.n;
         self.bytes += other.bytes;
@@ -133,6 +141,9 @@ pub struct Removed {
     pub words: Amount,
     /// Passages for training that are nearly held-out text.
     pub near_duplicates: Amount,
+    /// Documents for training that are nearly earlier ones.
+    #[serde(default, skip_serializing_if = "Amount::is_zero")]
+    pub near_copies: Amount,
     /// Documents, or what was left of them, that are too short.
     pub min_chars: Amount,
 }
@@ -143,6 +154,7 @@ impl Removed {
         self.script.merge(other.script);
         self.words.merge(other.words);
         self.near_duplicates.merge(other.near_duplicates);
+        self.near_copies.merge(other.near_copies);
         self.min_chars.merge(other.min_chars);
     }
 }

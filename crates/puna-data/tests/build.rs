@@ -171,6 +171,60 @@ fn copies_and_near_copies_of_held_out_text_are_not_trained_on() {
     assert!(train.len() + held_out.len() > 550, "what stood around a copy is kept");
 }
 
+/// Both criteria: runs of the default number of words find edited copies that those of 13 do not.
+#[test]
+fn edited_copies_of_held_out_text_are_not_trained_on() {
+    let desk = Desk::new();
+    let documents = stories(300, 6);
+    // Every ninth word is another one.
+    let edited = documents.iter().map(|text| {
+        let words = text.split_inclusive([' ', '\n']).enumerate();
+        words.map(|(i, word)| if i % 9 == 4 { "old " } else { word }).collect::<String>()
+    });
+    let all: Vec<String> = documents.iter().cloned().chain(edited).collect();
+    desk.write("a.jsonl", as_jsonl(&all));
+    let n_dropped = |out: &str, setting: &str| {
+        let top = format!("[held_out]\nfraction = 0.1\n{setting}");
+        let manifest = desk.build(out, &config(&top, "a.jsonl", "")).unwrap();
+        assert_eq!(desk.open(out).manifest(), &manifest);
+        let written = String::from_utf8(files(&desk.path(out))["manifest.json"].clone()).unwrap();
+        assert!(!written.contains("near_copies"), "a setting that is not used is not told");
+        manifest.sources[0].removed.near_duplicates.n
+    };
+    assert_eq!(n_dropped("long", "near_duplicates = 0.2"), 0);
+    let n = n_dropped("short", "");
+    assert!(n > 50, "{n}");
+    assert_eq!(n_dropped("told", "near_duplicates = { share = 0.15, run_words = 6 }"), n);
+}
+
+#[test]
+fn another_edition_of_a_book_is_left_out_on_demand() {
+    let desk = Desk::new();
+    let novels: Vec<String> = stories(400, 9).chunks(20).map(|part| part.join("\n\n")).collect();
+    let edition = |novel: &String| novel.to_uppercase().replace("SANG OF", "SANG ABOUT");
+    let editions = novels[..8].iter().map(edition);
+    desk.write("a.jsonl", as_jsonl(&[&novels[..12], &editions.collect::<Vec<_>>()].concat()));
+    desk.write("b.jsonl", as_jsonl(&novels[10..]));
+    let text = format!(
+        "{}[[source]]\nname = \"b\"\npaths = [\"b.jsonl\"]\nformat = \"jsonl\"\nweight = 1\n{RIGHTS}\n",
+        config("near_copies = 0.5\nheld_out = { fraction = 0 }", "a.jsonl", "")
+    );
+    let mut expected = None;
+    for n_threads in [1, 2, 7] {
+        let out = format!("out-{n_threads}");
+        let manifest = desk.build_with(&out, &text, n_threads).unwrap();
+        let [a, b] = &manifest.sources[..] else { panic!("two sources") };
+        assert_eq!((a.removed.near_copies.n, a.train.documents), (8, 12));
+        // What is equal is known before.
+        assert_eq!((b.removed.duplicates.n, b.removed.near_copies.n, b.train.documents), (2, 0, 8));
+        let found = files(&desk.path(&out));
+        assert!(found == *expected.get_or_insert_with(|| found.clone()), "{n_threads} threads");
+    }
+    let without = text.replace("near_copies = 0.5\n", "");
+    let manifest = desk.build("without", &without).unwrap();
+    assert_eq!(manifest.sources[0].train.documents, 20);
+}
+
 #[test]
 fn a_group_is_on_one_side_in_every_form() {
     let desk = Desk::new();

@@ -14,7 +14,7 @@ fn a_bad_configuration_is_told_with_line_and_column() {
     };
     let top = |top: &str| with(top, ("", ""));
     let own = |from: &str, to: &str| with("", (from, to));
-    let cases: [(String, &str); 22] = [
+    let cases: [(String, &str); 25] = [
         (top("sede = 1"), "1:1: unknown field `sede`, expected one of "),
         (top("seed = \"x\""), "1:8: invalid type: string \"x\", expected u64"),
         (top("seed = "), "1:8: "),
@@ -26,6 +26,12 @@ fn a_bad_configuration_is_told_with_line_and_column() {
         (top("[held_out]\nfraction = 0.6"), "2:12: expected a number, 0 to 0.5, found 0.6"),
         (top("[held_out]\nfraction = nan"), "2:12: expected a number, 0 to 0.5, found NaN"),
         (top("[held_out]\nnear_duplicates = -1.0"), "2:19: expected a number, 0 to 1, found -1"),
+        (
+            top("[held_out]\nnear_duplicates = { run_words = 1 }"),
+            "2:33: expected a whole number, 2 to 64, found 1",
+        ),
+        (top("[held_out]\nnear_duplicates = { runs = 6 }"), "2:21: unknown field `runs`"),
+        (top("near_copies = 2"), "1:15: expected a number, 0 to 1, found 2"),
         (top("[held_out]\ngroups = [\"x\", \"x\"]"), "2:16: \"x\" stands here twice"),
         (
             top("[filter]\nscript = { name = \"latin\" }"),
@@ -88,7 +94,7 @@ fn bad_texts_are_named() {
             "blank.txt",
             "",
             "source \"a\": expected documents to train on, found none: 0 read, 0 held out, 0 copies, 0 of another \
-             script, 0 with listed words, 0 nearly held-out text, 0 too short",
+             script, 0 with listed words, 0 nearly held-out text, 0 nearly copies, 0 too short",
         ),
         (
             "bytes.txt",

@@ -180,6 +180,33 @@ fn damaged_checkpoints_are_passed_over() {
     assert!(notes[2].ends_with("going on after step 8"), "{notes:?}");
     assert!(desk.result("whole") == desk.result("hurt"));
     assert_eq!(desk.losses("whole"), desk.losses("hurt"));
+
+    // Weights that are no numbers, though every hash is right; then no checkpoint at all that is whole.
+    let at = |step: u64, name: &str| folder.checkpoint(step).join(name);
+    let [weights, state] = ["model.safetensors", "state.json"].map(|name| at(40, name));
+    let mut bytes = fs::read(&weights).unwrap();
+    let before = puna_data::Sha256::of(&bytes).to_string();
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&weights, &bytes).unwrap();
+    let text = fs::read_to_string(&state).unwrap();
+    assert!(text.contains(&before));
+    let after = puna_data::Sha256::of(&bytes).to_string();
+    fs::write(&state, text.replace(&before, &after)).unwrap();
+    let (ending, notes) = desk.train_noting("hurt", &config, 2, u64::MAX);
+    assert_eq!(ending.unwrap(), Ending::Complete);
+    assert!(notes[0].contains("expected finite numbers, found NaN"), "{notes:?}");
+    assert!(notes[1].ends_with("going on after step 36"), "{notes:?}");
+    assert!(desk.result("whole") == desk.result("hurt"));
+    let steps = folder.checkpoints().unwrap();
+    for &step in &steps {
+        fs::write(at(step, "optimizer.safetensors"), "").unwrap();
+    }
+    let (ending, notes) = desk.train_noting("hurt", &config, 2, u64::MAX);
+    let message = ending.unwrap_err().to_string();
+    assert!(message.ends_with("checkpoints: expected one that is whole, found none"), "{message}");
+    assert_eq!(notes.len(), steps.len());
+    assert_eq!(folder.checkpoints().unwrap(), steps, "nothing is removed");
 }
 
 #[test]

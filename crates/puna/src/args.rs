@@ -79,7 +79,10 @@ pub(crate) fn command() -> clap::Command {
     }
     help.push_str("\nOptions:\n{options}\n\n");
     help.push_str("MODEL is a file, a folder or a name. `puna COMMAND --help` tells more.\n");
-    help.push_str("Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.\n");
+    help.push_str(
+        "Exit codes: 0 done; 1 failed; 2 asked for what cannot be, on the command line, in a\n",
+    );
+    help.push_str("configuration, or of memory; 130 stopped by Ctrl-C.\n");
     command.help_template(help).mut_subcommands(|sub| {
         sub.mut_args(take_negative_numbers)
             .mut_subcommands(|sub| sub.mut_args(take_negative_numbers))

@@ -4,10 +4,12 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use puna_hub::OpenOptions;
 use puna_hub::pull::HubOptions;
 use puna_hub::store::Store;
+
+use crate::failure::Usage;
 
 /// Where the program may keep what is worth keeping between runs but is neither configuration nor data:
 /// `XDG_STATE_HOME`, else `~/.local/state`; on Windows `LOCALAPPDATA`.
@@ -39,9 +41,11 @@ pub(crate) fn store() -> Option<Store> {
 
 /// Where `puna serve` listens, if `--host` does not say: `PUNA_HOST`.
 pub(crate) fn host() -> anyhow::Result<Option<IpAddr>> {
-    let parsed =
-        text("PUNA_HOST").map(|host| host.parse().with_context(|| format!("PUNA_HOST={host}")));
-    parsed.transpose()
+    let Some(host) = text("PUNA_HOST") else { return Ok(None) };
+    match host.parse() {
+        Ok(address) => Ok(Some(address)),
+        Err(e) => bail!(Usage(format!("PUNA_HOST={host}: {e}"))),
+    }
 }
 
 /// Whether `puna serve` may listen where others reach it without asking for a key: `PUNA_ALLOW_ANYONE=1`, as

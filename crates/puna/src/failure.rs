@@ -1,13 +1,18 @@
-//! How the program ends: 0 done, 1 failed, 2 wrong usage. A reader that closes our output early is no
-//! error; a program stopped by Ctrl-C ends with 130, as shells expect.
+//! How the program ends: 0 done; 1 failed; 2 what is asked for cannot be, so nothing was begun: a command line, an
+//! environment variable or a configuration that means nothing, or more memory than is free. A file that is missing,
+//! damaged or in the way is a failure. A reader that closes our output early is no error; a program stopped by Ctrl-C
+//! ends with 130, as shells expect.
 
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use puna_data::DataError;
 use puna_eval::EvalError;
 use puna_formats::FormatError;
 use puna_hub::HubError;
+use puna_kernels::IsaError;
+use puna_recipes::RecipeError;
 use puna_tokenizer::TokenizerError;
 
 /// The user asked for something that cannot be meant; ends the program with 2.
@@ -47,18 +52,29 @@ pub(crate) fn report(outcome: anyhow::Result<()>) -> ExitCode {
     ExitCode::from(if is_usage(&error) { 2 } else { 1 })
 }
 
-/// Whether the command line asked for what cannot be, as far as a library found.
+/// Whether something was asked for that cannot be.
 fn is_usage(error: &anyhow::Error) -> bool {
-    let measuring = error.chain().find_map(|cause| match cause.downcast_ref() {
+    error.is::<Usage>() || error.chain().any(asks_wrong)
+}
+
+/// Whether a library found that what it was asked for cannot be.
+fn asks_wrong(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let of_hub = match cause.downcast_ref() {
         Some(HubError::Eval(error)) => Some(error),
         _ => cause.downcast_ref(),
-    });
-    let asked_wrong =
-        matches!(measuring, Some(EvalError::Stride { .. } | EvalError::Context { .. }));
-    let size_wrong = error.downcast_ref().is_some_and(|error| {
-        matches!(error, TokenizerError::VocabTooLarge { .. } | TokenizerError::VocabTooSmall { .. })
-    });
-    asked_wrong || size_wrong || error.is::<Usage>()
+    };
+    let of_recipes = match cause.downcast_ref() {
+        Some(RecipeError::Data(error)) => Some(error),
+        _ => cause.downcast_ref(),
+    };
+    let size = cause.downcast_ref();
+    matches!(of_hub, Some(EvalError::Stride { .. } | EvalError::Context { .. }))
+        || matches!(of_recipes, Some(DataError::Config { .. }))
+        || matches!(
+            size,
+            Some(TokenizerError::VocabTooLarge { .. } | TokenizerError::VocabTooSmall { .. })
+        )
+        || cause.is::<IsaError>()
 }
 
 /// Tells the user what went wrong with one step of a conversation that goes on, unless nobody listens any more.

@@ -4,6 +4,7 @@ use anyhow::bail;
 use puna_core::{KvType, TensorSource};
 use puna_model::MemoryPlan;
 
+use crate::failure::Usage;
 use crate::{system, units};
 
 /// Shortest context that is worth suggesting.
@@ -19,7 +20,7 @@ pub(crate) fn check(
 ) -> anyhow::Result<()> {
     let needs = |ctx| MemoryPlan::new(source, kv_type, ctx, batch).total();
     match system::available_memory().and_then(|free| refusal(needs, ctx, free)) {
-        Some(message) => bail!(message),
+        Some(message) => bail!(Usage(message)),
         None => Ok(()),
     }
 }

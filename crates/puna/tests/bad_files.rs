@@ -113,5 +113,5 @@ fn what_does_not_fit_into_memory_is_not_loaded() {
         return;
     }
     run(&[&["generate", path, "x"], &longest[..]].concat())
-        .expect(1, &["needs 2", " free; try --ctx "]);
+        .expect(2, &["needs 2", " free; try --ctx "]);
 }

@@ -34,8 +34,11 @@ impl Folder {
         fs::write(self.path("texts/pigs.txt"), stories.join("\n<|end|>\n")).unwrap();
         let source = "[[source]]\nname = \"pigs\"\npaths = [\"texts/pigs.txt\"]\nformat = \"text\"\n\
                       marker = \"<|end|>\"\nweight = 1\norigin = \"made up\"\nlicence = \"CC0-1.0\"\n";
-        fs::write(self.path("c.toml"), format!("{top}\n[held_out]\nfraction = 0.2\n{source}"))
-            .unwrap();
+        fs::write(
+            self.path("c.toml"),
+            format!("{top}\n[held_out]\nfraction = 0.2\nnear_duplicates = 0.2\n{source}"),
+        )
+        .unwrap();
         self.text("c.toml")
     }
 
@@ -139,7 +142,7 @@ fn what_is_there_is_replaced_on_demand_and_only_by_something_whole() {
 fn mistakes_are_told_and_nothing_is_left_behind() {
     let folder = Folder::new();
     let config = folder.prepare("sede = 1");
-    build(&config, &[]).expect(1, &["c.toml:1:1: unknown field `sede`"]);
+    build(&config, &[]).expect(2, &["c.toml:1:1: unknown field `sede`"]);
     let config = folder.prepare("seed = 1");
     build(&config, &[]).expect(2, &["c.toml has no `out`: give --out"]);
     let out = folder.text("out");

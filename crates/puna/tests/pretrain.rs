@@ -220,7 +220,7 @@ fn what_cannot_be_is_said_in_one_message() {
     let plan = run(&["pretrain", &config, "--plan"]);
     plan.expect(0, &["parameters: dim 32, 2 layers", "300 steps", "tokens/s on", "kWh"]);
     fs::write(desk.path("run.toml"), format!("{CONFIG}\n[guard]\nspikes = 3\n")).unwrap();
-    run(&["pretrain", &config, "--plan"]).expect(1, &["run.toml:", "unknown field `spikes`"]);
+    run(&["pretrain", &config, "--plan"]).expect(2, &["run.toml:", "unknown field `spikes`"]);
     let large =
         CONFIG.replace("dim = 32", "dim = 262144").replace("n_layers = 2", "n_layers = 1000");
     fs::write(desk.path("run.toml"), large).unwrap();

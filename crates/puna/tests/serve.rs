@@ -132,5 +132,5 @@ fn what_cannot_be_served_is_told_before() {
     let args = ["serve", "--port", "0"];
     let mut command = puna(&args);
     command.env("PUNA_HOST", "nowhere");
-    run_command(&args, command).expect(1, &["PUNA_HOST=nowhere"]);
+    run_command(&args, command).expect(2, &["PUNA_HOST=nowhere"]);
 }

@@ -154,7 +154,12 @@ fn what_cannot_be_done_leaves_what_was_there() {
         ("300", &[&cut], 1, &["cut.gz: "]),
         ("32000", &[&input], 2, &["expected 32000 pieces, but the text gives no more than "]),
         ("270", &[&input], 2, &["expected 270 pieces, but ", " are needed before the first merge"]),
-        ("300", &[&input, "--user-defined", "<s>"], 1, &["\"<s>\" appears twice"]),
+        (
+            "300",
+            &[&input, "--user-defined", "<s>"],
+            2,
+            &["--user-defined: ", "\"<s>\" appears twice"],
+        ),
     ];
     for (vocab, inputs, code, parts) in cases {
         train(vocab, inputs, &out, &["--force"]).expect(code, parts);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::run;
+use common::{puna, run, run_command};
 
 const COMMANDS: [&str; 28] = [
     "generate",
@@ -98,6 +98,34 @@ fn wrong_usage_exits_with_2() {
     run(&bench).expect(2, &["600 positions, 88 more than the context of 512"]);
     let bench = ["bench", "stories260K", "--draft", "8", "-n", "600"];
     run(&bench).expect(2, &["632 positions of a context of 512"]);
+}
+
+/// The rule of exit codes: what a configuration or a variable asks for is as wrong as on the command line.
+#[test]
+fn wrong_configurations_and_variables_exit_with_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("c.toml");
+    let (config, out) = (file.to_str().unwrap(), folder.path().join("out"));
+    let stages = ["sft", "gatt", "reward train", "reject", "ppo", "distill", "dpo", "align"];
+    for command in ["data build", "pretrain"].into_iter().chain(stages) {
+        let words = command.split(' ').chain([config, "--out", out.to_str().unwrap()]);
+        let args: Vec<&str> = words.collect();
+        for (text, message) in [
+            ("colour = 3\n", "c.toml:1:1: unknown field `colour`"),
+            ("seed = 1\nseed 2\n", "c.toml:2:6: "),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            run(&args).expect(2, &[message]);
+        }
+        // A file that is not there is a failure, whoever names it.
+        std::fs::remove_file(&file).unwrap();
+        run(&args).expect(1, &["c.toml: "]);
+    }
+    assert!(!out.exists());
+    let args = ["bench", "stories260K"];
+    let mut command = puna(&args);
+    command.env("PUNA_ISA", "abacus");
+    run_command(&args, command).expect(2, &["PUNA_ISA", "\"abacus\""]);
 }
 
 #[test]

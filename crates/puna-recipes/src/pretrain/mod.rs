@@ -409,12 +409,13 @@ impl<'a> Training<'a> {
         Ok(None)
     }
 
-    /// Takes the newest checkpoint that is whole; `false` if there is none.
+    /// Takes the newest checkpoint that is whole; `false` if there is none at all.
     fn load(
         &mut self,
         folder: &RunFolder,
         on: &mut dyn FnMut(Report<'_>),
     ) -> Result<bool, RecipeError> {
+        let mut is_hurt = false;
         for step in folder.checkpoints()?.into_iter().rev() {
             let path = folder.checkpoint(step);
             // Another run's checkpoint is no damage.
@@ -423,14 +424,16 @@ impl<'a> Training<'a> {
             let read = match read {
                 Ok(same) => {
                     same?;
-                    Checkpoint::read(&path, &self.of.layout, None)
+                    let read = Checkpoint::read(&path, &self.of.layout, None);
+                    read.and_then(|found| finite(found, &self.of.layout, &path))
                 }
                 Err(e) => Err(e),
             };
             let checkpoint = match read {
                 Ok(checkpoint) => checkpoint,
                 Err(e) => {
-                    on(Report::Note(format!("{e}; the checkpoint before it is taken")));
+                    on(Report::Note(format!("{e}; this checkpoint is passed over")));
+                    is_hurt = true;
                     continue;
                 }
             };
@@ -442,6 +445,11 @@ impl<'a> Training<'a> {
             self.state = state.going_on(&self.state.isa, hash);
             self.saved_step = Some(step);
             return Ok(true);
+        }
+        // To begin anew would remove what may be read yet with some other program.
+        if is_hurt {
+            let (expected, found) = ("one that is whole", "none");
+            return Err(RecipeError::run(folder.path(), "checkpoints", expected, found));
         }
         Ok(false)
     }
@@ -485,6 +493,16 @@ impl Guard {
         let limit = mean + self.spike;
         (loss > limit).then(|| format!("loss {loss:.4} is a spike above {limit:.4}"))
     }
+}
+
+/// A checkpoint from which training can go on: guards let no other come about.
+fn finite(found: Checkpoint, layout: &Layout, path: &Path) -> Result<Checkpoint, RecipeError> {
+    for (id, span) in layout.spans() {
+        if let Some(w) = found.weights[span.clone()].iter().find(|w| !w.is_finite()) {
+            return Err(RecipeError::run(path, id, "finite numbers", w));
+        }
+    }
+    Ok(found)
 }
 
 /// At the first step, with new weights: every tensor has a gradient, and the loss is what guessing gives.

@@ -39,6 +39,7 @@ fn write_removed(out: &mut impl Write, source: &SourceRecord) -> io::Result<()> 
         (removed.script, "of another script"),
         (removed.words, "with listed words"),
         (removed.near_duplicates, "passages nearly held-out text"),
+        (removed.near_copies, "nearly copies of earlier documents"),
         (removed.min_chars, "too short"),
     ];
     let told = amounts

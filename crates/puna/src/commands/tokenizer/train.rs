@@ -8,12 +8,13 @@ use std::time::Instant;
 use anyhow::bail;
 use clap::Args;
 use puna_formats::Existing;
+use puna_tokenizer::TokenizerError;
 use puna_tokenizer::train::{TrainConfig, Trained};
 use serde_json::json;
 
 use super::text::{Blocks, InvalidUtf8};
 use crate::args::{ThreadsArg, count, number};
-use crate::failure::Interrupted;
+use crate::failure::{Interrupted, Usage};
 use crate::interrupt::Interrupt;
 use crate::{progress, units};
 
@@ -86,7 +87,13 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<()> {
     );
     reading.finish_and_clear();
     merging.finish_and_clear();
-    let trained = trained?;
+    let trained = trained.map_err(|error| match error.downcast_ref() {
+        // What training makes itself is no such piece.
+        Some(TokenizerError::DuplicatePiece { .. } | TokenizerError::BadPiece { .. }) => {
+            Usage(format!("--user-defined: {error}")).into()
+        }
+        _ => error,
+    })?;
     existing.write(&args.out, &trained.model)?;
     report(args, &trained, n_invalid.get(), started.elapsed().as_secs_f64())
 }
