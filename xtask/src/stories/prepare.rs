@@ -264,7 +264,8 @@ impl Maker<'_> {
     fn copies(&self) -> Vec<Dialogue> {
         let mut random = Random::new(SEED + 4);
         let held_out: HashSet<_> = self.tables.held_out_words();
-        let stories: Vec<&str> = self.stories.train.iter().flat_map(|story| story.lines()).collect();
+        let stories: Vec<&str> =
+            self.stories.train.iter().flat_map(|story| story.lines()).collect();
         let words: BTreeSet<&str> = stories
             .iter()
             .flat_map(|line| line.split(|c: char| !c.is_alphabetic()))

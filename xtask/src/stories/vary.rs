@@ -205,7 +205,13 @@ impl<'a> Editor<'a> {
         let is_lady = said("she") + said("her") > said("he") + said("his") + said("him");
         let class = match group[0] {
             "animal" if random.percent(ANIMALS) => "animal",
-            "animal" => if is_lady { "lady" } else { "being" },
+            "animal" => {
+                if is_lady {
+                    "lady"
+                } else {
+                    "being"
+                }
+            }
             _ => random.pick(group),
         };
         let new = head.unwrap_or_else(|| random.pick(&self.class(class)));
@@ -404,7 +410,8 @@ fn exchange(text: &str, other: &BTreeMap<String, String>) -> String {
                 continue;
             };
             new.truncate(len);
-            let n = if put.to_lowercase().starts_with(['a', 'e', 'i', 'o', 'u']) { "n " } else { " " };
+            let n =
+                if put.to_lowercase().starts_with(['a', 'e', 'i', 'o', 'u']) { "n " } else { " " };
             new += article;
             new += n;
         }
@@ -478,7 +485,9 @@ mod tests {
         let mut random = Random::new(3);
         let mut kinds = std::collections::BTreeSet::new();
         for _ in 0..400 {
-            let Some(Varied { request, story, .. }) = editor.vary(&mut random, story) else { continue };
+            let Some(Varied { request, story, .. }) = editor.vary(&mut random, story) else {
+                continue;
+            };
             let text = Text::new(&story);
             let missed = text.conditions(&request).into_iter().filter(|(_, met)| !met).count();
             assert!(missed == 0, "{request:?} {story}");
@@ -488,7 +497,10 @@ mod tests {
                 continue;
             }
             let named = request.words.iter().chain(&request.topic).chain(&request.name);
-            assert!(named.clone().all(|word| !editor.held_out.contains(word.as_str())), "{request:?}");
+            assert!(
+                named.clone().all(|word| !editor.held_out.contains(word.as_str())),
+                "{request:?}"
+            );
         }
         assert_eq!(kinds.len(), KINDS.len(), "{kinds:?}");
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use puna_core::{KvType, TensorSource};
 use puna_engine::{Engine, EngineConfig};
-use puna_hub::{Opened, built_in_names, default_chat_model, default_model};
+use puna_hub::{Opened, built_in_names, default_model};
 use puna_kernels::Cpu;
 use puna_model::{KvCache, MemoryPlan, Runner};
 use puna_server::{
@@ -155,8 +155,7 @@ fn load(args: &ServeArgs) -> anyhow::Result<Vec<Model>> {
     let mut asked = args.models.clone();
     if asked.is_empty() {
         let given = Path::new(SAGEMAKER_MODEL).exists();
-        let built_in = default_chat_model().unwrap_or_else(default_model);
-        asked.push(if given { SAGEMAKER_MODEL } else { built_in }.to_owned());
+        asked.push(if given { SAGEMAKER_MODEL } else { default_model() }.to_owned());
     }
     let mut models: Vec<Model> = Vec::new();
     for model in &asked {
