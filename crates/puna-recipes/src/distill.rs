@@ -176,9 +176,9 @@ impl<'a> Distill<'a> {
         on: &mut dyn FnMut(Report<'_>),
     ) -> Result<bool, RecipeError> {
         let (c, base, ctx) = (&self.config, &self.base, self.base.config.max_seq_len);
-        let mut all = Growing::open(file)?;
-        let mut writer = Writer::new(self.cpu, &base.layout(), &base.weights, ctx, base.eos_id)?;
         let n = self.prompts.train.len();
+        let mut all = Growing::open_chunks(file, CHUNK, n)?;
+        let mut writer = Writer::new(self.cpu, &base.layout(), &base.weights, ctx, base.eos_id)?;
         while all.len() < n {
             if stop() {
                 return Ok(false);

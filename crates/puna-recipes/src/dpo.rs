@@ -134,6 +134,7 @@ impl<'a> Dpo<'a> {
         let place = Place { file, text, folder };
         let config: DpoConfig = place.parse()?;
         config.optimizer.check(&place)?;
+        place.part("fraction", config.eval.fraction)?;
         let lora = config.lora.as_ref().map(|table| table.shape(&place)).transpose()?;
         let precision = place.precision(config.precision, cpu)?;
         let base = Base::open(&place.model(&config.model), options)?;

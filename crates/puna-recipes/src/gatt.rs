@@ -170,6 +170,14 @@ impl<'a> Gatt<'a> {
             place.at_least_one("values", values.len())?;
         }
         let base = Base::open(&place.model(&config.model), options)?;
+        let context = base.config.max_seq_len;
+        let expected = format!("less than {context}, the model's context");
+        place.check(
+            "max_new_tokens",
+            config.max_new_tokens < context,
+            &expected,
+            config.max_new_tokens,
+        )?;
         SftConfig::of_stage(&config.sft, &config.model, Vec::new(), &place)?;
         let (file, text, folder) = (file.to_owned(), text.to_owned(), folder.to_owned());
         Ok(Self { config, cpu, file, text, folder, options: options.clone(), base })
@@ -263,9 +271,14 @@ impl<'a> Gatt<'a> {
         let c = &self.config;
         let mut writer = self.writer(&self.base.layout(), &self.base.weights)?;
         let mut records = Growing::open(file)?;
-        // A dialogue whose last answer lacks the value would teach to forget: others are drawn for it.
-        let known: Vec<Held> = read_lines(file)?;
-        let mut round = known.last().map_or(0, |held| held.round + 1);
+        // A dialogue whose last answer lacks the value would teach to forget: others are drawn for it. The last round may
+        // have been cut off, so it is drawn again.
+        let mut known: Vec<Held> = read_lines(file)?;
+        let mut round = known.last().map_or(0, |held| held.round);
+        if records.len() < c.n_dialogues {
+            known.retain(|held| held.round < round);
+            records = Growing::open_first(file, |_| known.len())?;
+        }
         let mut n_tried = 0;
         while records.len() < c.n_dialogues {
             if stop() {

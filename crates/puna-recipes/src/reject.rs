@@ -187,10 +187,10 @@ impl<'a> Reject<'a> {
         on: &mut dyn FnMut(Report<'_>),
     ) -> Result<bool, RecipeError> {
         let (c, ctx) = (&self.config, self.base.config.max_seq_len);
-        let mut samples = Growing::open(file)?;
+        let n = self.prompts.train.len();
+        let mut samples = Growing::open_chunks(file, CHUNK, n)?;
         let mut writer =
             Writer::new(self.cpu, &self.base.layout(), &self.base.weights, ctx, self.base.eos_id)?;
-        let n = self.prompts.train.len();
         while samples.len() < n {
             if stop() {
                 return Ok(false);

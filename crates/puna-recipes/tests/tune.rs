@@ -10,8 +10,8 @@ use puna_engine::Sampling;
 use puna_hub::OpenOptions;
 use puna_kernels::Cpu;
 use puna_recipes::{
-    Align, AnswerJob, Dpo, Ending, Gatt, Log, Ppo, Recipe, RecipeError, Reject, Report, Reward,
-    RunFolder, Scorer, Sft, Start, StepRecord, answer,
+    Align, AnswerJob, Distill, Dpo, Ending, Gatt, Log, Ppo, Recipe, RecipeError, Reject, Report,
+    Reward, RunFolder, Scorer, Sft, Start, StepRecord, answer,
 };
 use puna_tokenizer::chat::{Message, Role};
 use serde_json::json;
@@ -92,6 +92,9 @@ impl Desk {
             "dpo" => Dpo::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
             "ppo" => Ppo::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
             "reject" => Reject::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
+            "distill" => {
+                Distill::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _)
+            }
             "gatt" => Gatt::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
             "align" => Align::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
             other => panic!("no stage {other}"),
@@ -306,14 +309,58 @@ fn the_best_of_many_answers_are_trained_on() {
     let (ending, notes) = desk.run_noting("reject", &text, "a", 2, u64::MAX);
     assert_eq!(ending.unwrap(), Ending::Complete);
     assert!(notes.iter().any(|note| note.starts_with("of 3 answers the best scores")), "{notes:?}");
-    // Cut off in the middle of sampling, it goes on to the same answers.
+    // Cut off in the middle of prompts that are scored together, it goes on to the same answers and scores.
     fs::create_dir_all(desk.path("b")).unwrap();
     fs::write(desk.path("b/config.toml"), &text).unwrap();
     let samples = fs::read_to_string(desk.path("a/samples.jsonl")).unwrap();
-    let cut = samples.match_indices('\n').nth(15).unwrap().0 + 20;
+    let cut = samples.match_indices('\n').nth(9).unwrap().0 + 20;
     fs::write(desk.path("b/samples.jsonl"), &samples[..cut]).unwrap();
     desk.run("reject", &text, "b", 1, u64::MAX).unwrap();
     assert_eq!(samples, fs::read_to_string(desk.path("b/samples.jsonl")).unwrap());
+    assert!(desk.result("a") == desk.result("b"));
+}
+
+#[test]
+fn what_a_preprompt_makes_better_is_learned_without_it() {
+    let desk = Desk::new();
+    desk.run("sft", SFT, "sft", 2, u64::MAX).unwrap();
+    desk.run("reward", REWARD, "rm", 2, u64::MAX).unwrap();
+    let text = format!(
+        "model = \"{}\"\nsafety = \"{}\"\nmax_new_tokens = 16\npreprompts = [\"Be kind.\"]\n\
+         [[prompts]]\npath = \"prompts.jsonl\"\nat_most = 70\n\
+         [sft]\nbatch = 2\nseq_len = 128\nepochs = 1\nprecision = \"f32\"\n",
+        desk.checkpoint("sft"),
+        desk.checkpoint("rm")
+    );
+    let (ending, notes) = desk.run_noting("distill", &text, "a", 2, u64::MAX);
+    assert_eq!(ending.unwrap(), Ending::Complete);
+    let all = fs::read_to_string(desk.path("a/distilled.jsonl")).unwrap();
+    let records: Vec<serde_json::Value> =
+        all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let score = |record: &serde_json::Value, key: &str| record[key].as_f64().unwrap();
+    let better: Vec<_> = records
+        .iter()
+        .filter(|r| score(r, "distilled_score") > score(r, "plain_score"))
+        .filter(|r| r["complete"] == true && r["distilled"] != "")
+        .collect();
+    let kept = fs::read_to_string(desk.path("a/kept.jsonl")).unwrap();
+    assert_eq!((records.len(), kept.lines().count()), (70, better.len()));
+    assert!(!better.is_empty() && better.len() < records.len());
+    for (line, record) in kept.lines().zip(better) {
+        let dialogue: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(dialogue["messages"][0], record["prompt"][0], "the preprompt is not learned");
+        assert_eq!(dialogue["messages"][1]["content"], record["distilled"]);
+    }
+    let counted =
+        format!("{} of 70 distilled answers are scored higher and kept", kept.lines().count());
+    assert!(notes.contains(&counted), "{notes:?}");
+    // Cut off after the first answers that are scored together, it goes on to the same bytes.
+    fs::create_dir_all(desk.path("b")).unwrap();
+    fs::write(desk.path("b/config.toml"), &text).unwrap();
+    let cut = all.match_indices('\n').nth(66).unwrap().0 + 1;
+    fs::write(desk.path("b/distilled.jsonl"), &all[..cut]).unwrap();
+    desk.run("distill", &text, "b", 1, u64::MAX).unwrap();
+    assert_eq!(all, fs::read_to_string(desk.path("b/distilled.jsonl")).unwrap());
     assert!(desk.result("a") == desk.result("b"));
 }
 
@@ -380,6 +427,16 @@ fn mistakes_are_named() {
             "sft",
             SFT.replace("lr = 3e-3", "lr = 3.0"),
             "lr: expected a number above 0, at most 1, found 3",
+        ),
+        (
+            "sft",
+            SFT.replace("fraction = 0.1", "fraction = 1.5"),
+            "fraction: expected a number, 0 to 1, found 1.5",
+        ),
+        (
+            "reward",
+            REWARD.replace("\"pairs.jsonl\"", "\"pairs.jsonl\"\nshare = 1.0"),
+            "share: expected shares of together less than 1, found 1",
         ),
         ("sft", format!("colour = 1\n{SFT}"), "sft.toml:1:1: unknown field `colour`"),
         (

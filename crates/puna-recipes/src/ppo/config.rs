@@ -87,6 +87,7 @@ impl PpoConfig {
     /// Refuses settings out of range.
     pub(super) fn check(&self, place: &Place<'_>) -> Result<(), RecipeError> {
         self.optimizer.check(place)?;
+        place.part("fraction", self.eval.fraction)?;
         for (key, n) in [
             ("batch", self.batch),
             ("mini_batch", self.mini_batch),

@@ -71,6 +71,7 @@ impl<'a> Reward<'a> {
         let place = Place { file, text, folder };
         let config: RewardConfig = place.parse()?;
         config.optimizer.check(&place)?;
+        place.part("fraction", config.eval.fraction)?;
         let lora = config.lora.as_ref().map(|table| table.shape(&place)).transpose()?;
         let precision = place.precision(config.precision, cpu)?;
         let base = Base::open(&place.model(&config.model), options)?;

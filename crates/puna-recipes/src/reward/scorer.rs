@@ -131,7 +131,7 @@ impl Scorer {
     /// stands beside it, but for rounding.
     pub(crate) fn score(&self, cpu: &Cpu, texts: &[Vec<u32>]) -> Vec<Score> {
         let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
-        let seq_len = longest.next_multiple_of(32).clamp(32, self.context().max(longest));
+        let seq_len = longest.next_multiple_of(32).min(self.context().max(longest)).max(1);
         let n_rows = (BATCH_TOKENS / seq_len).max(1);
         let items: Vec<Item> =
             texts.iter().map(|ids| Item::one(ids.clone(), vec![false; ids.len()])).collect();

@@ -80,6 +80,7 @@ impl<'a> Sft<'a> {
         cpu: &'a Cpu,
     ) -> Result<Self, RecipeError> {
         config.optimizer.check(place)?;
+        place.part("fraction", config.eval.fraction)?;
         let lora = config.lora.as_ref().map(|table| table.shape(place)).transpose()?;
         let precision = place.precision(config.precision, cpu)?;
         let base = Base::open(&place.model(&config.model), options)?;

@@ -52,6 +52,11 @@ pub(crate) fn read_pairs(
     seed: u64,
     fraction: f64,
 ) -> Result<Pairs, RecipeError> {
+    for share in tables.iter().filter_map(|table| table.share) {
+        place.part("share", share)?;
+    }
+    let shares: f64 = tables.iter().filter_map(|table| table.share).sum();
+    place.check("share", shares < 1.0, "shares of together less than 1", shares)?;
     let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
     let mut files = Vec::new();
     for (i, table) in tables.iter().enumerate() {

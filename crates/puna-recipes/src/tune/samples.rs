@@ -39,11 +39,31 @@ pub(crate) struct Growing<'a> {
 impl<'a> Growing<'a> {
     /// Opens the file, which may be absent, and drops a last line that was cut off.
     pub(crate) fn open(path: &'a Path) -> Result<Self, RecipeError> {
+        Self::open_first(path, |n| n)
+    }
+
+    /// The same of `total` records that are made `chunk` at a time, and whose bytes may depend on their company: what is
+    /// there of an incomplete chunk goes, too.
+    pub(crate) fn open_chunks(
+        path: &'a Path,
+        chunk: usize,
+        total: usize,
+    ) -> Result<Self, RecipeError> {
+        Self::open_first(path, |n| if n >= total { n } else { n / chunk * chunk })
+    }
+
+    /// Keeps the first `keep(n)` of the `n` records that are there.
+    pub(crate) fn open_first(
+        path: &'a Path,
+        keep: impl Fn(usize) -> usize,
+    ) -> Result<Self, RecipeError> {
         let io = RecipeError::io(path);
         let bytes = if path.exists() { fs::read(path).map_err(&io)? } else { Vec::new() };
-        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-        fs::write(path, &bytes[..whole]).map_err(&io)?;
-        Ok(Self { path, n: bytes[..whole].iter().filter(|&&byte| byte == b'\n').count() })
+        let ends: Vec<usize> = (1..=bytes.len()).filter(|&end| bytes[end - 1] == b'\n').collect();
+        let n = keep(ends.len());
+        let kept = n.checked_sub(1).map_or(0, |last| ends[last]);
+        fs::write(path, &bytes[..kept]).map_err(&io)?;
+        Ok(Self { path, n })
     }
 
     /// Records so far.

@@ -44,6 +44,11 @@ impl Place<'_> {
         Err(self.error(self.find(key), &format!("{key}: expected {expected}, found {found}")))
     }
 
+    /// Refuses what is no part of a whole.
+    pub(crate) fn part(&self, key: &str, found: f64) -> Result<(), RecipeError> {
+        self.check(key, (0.0..=1.0).contains(&found), "a number, 0 to 1", found)
+    }
+
     /// Refuses a zero.
     pub(crate) fn at_least_one(&self, key: &str, found: usize) -> Result<(), RecipeError> {
         self.check(key, found > 0, "1 or more", found)

@@ -13,8 +13,9 @@ use puna_train::Layout;
 use crate::RecipeError;
 use crate::run::TrainedWeights;
 
-/// Answers computed at once.
+/// Answers computed at once, and the most memory for their keys and values, unless one needs more.
 const MAX_SEQS: usize = 64;
+const MAX_CACHE_BYTES: usize = 4 << 30;
 
 /// An engine over a copy of the weights.
 pub(crate) struct Writer {
@@ -76,7 +77,10 @@ impl Writer {
         let model = Arc::new(Model::load(source, ctx).map_err(refused)?);
         let cpu = Cpu::with_isa(cpu.isa(), cpu.pool().n_threads()).map_err(refused)?;
         // As whoever runs the model keeps them, unless told otherwise.
-        let runner = Runner::new(model, cpu, KvType::F16, MAX_SEQS * KvCache::blocks_for(ctx));
+        // Answers that do not fit wait for others to end.
+        let fit = MAX_CACHE_BYTES / KvCache::bytes_per_block(model.config(), KvType::F16);
+        let one = KvCache::blocks_for(ctx);
+        let runner = Runner::new(model, cpu, KvType::F16, (MAX_SEQS * one).min(one.max(fit)));
         let config = EngineConfig {
             max_batch_tokens: 512,
             max_seqs: MAX_SEQS,
