@@ -149,6 +149,16 @@ fn numbers_are_digits_and_user_defined_pieces_are_whole() {
     }
 }
 
+#[test]
+fn a_space_is_a_piece_however_rare_it_is() {
+    // One of 49 characters is the space before the text, and 98 % are covered without it.
+    let text = "00000<x>aaaaaaaa0000000000<x>000000000aaaaaaaaaaa";
+    let trained = trained_up_to(320, text);
+    for text in [text, "a a"] {
+        assert_eq!(trained.tokenizer.decode(&trained.tokenizer.encode(text)), text);
+    }
+}
+
 fn any_text() -> impl Strategy<Value = String> {
     let part = "[ab]{1,9}|[a-f]{1,4}|[ \n\t]{1,5}|[0-9]{1,3}|<x>|\\PC{1,6}|.{1,3}";
     proptest::collection::vec(part, 1..60).prop_map(|parts| parts.concat())

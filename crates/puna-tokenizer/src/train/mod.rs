@@ -129,7 +129,8 @@ fn fixed_pieces(user_defined: &[String]) -> Vec<Piece> {
 }
 
 /// The characters that become pieces, the most frequent first, of equals that with the lower code. NUL is left to its
-/// byte, as in `sentencepiece`, whose pieces end at it.
+/// byte, as in `sentencepiece`, whose pieces end at it. A space is always one of them, which `sentencepiece` leaves to
+/// chance.
 fn alphabet(words: &[(Box<str>, u64)], coverage: f32) -> Vec<char> {
     let mut counts: HashMap<char, u64> = HashMap::new();
     for (word, n) in words {
@@ -147,7 +148,12 @@ fn alphabet(words: &[(Box<str>, u64)], coverage: f32) -> Vec<char> {
         covered += n;
         before < coverage
     });
-    wanted.map(|&(c, _)| c).collect()
+    let mut alphabet: Vec<char> = wanted.map(|&(c, _)| c).collect();
+    // Left to its bytes, a space would come back as the mark that stands for it.
+    if counts.iter().any(|&(c, _)| c == ' ') && !alphabet.contains(&' ') {
+        alphabet.push(' ');
+    }
+    alphabet
 }
 
 /// How many merges make `asked` pieces.
