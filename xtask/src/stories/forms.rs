@@ -21,20 +21,6 @@ const IRREGULAR: &[(&str, &[&str])] = &[
     ("swing", &["swung"]),
 ];
 
-/// The plural.
-pub(super) fn plural(noun: &str) -> String {
-    if let Some((_, irregular)) = IRREGULAR.iter().find(|(word, _)| *word == noun) {
-        return irregular[0].to_owned();
-    }
-    match noun.strip_suffix('y') {
-        Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
-        _ if noun.ends_with(['s', 'x']) || noun.ends_with("ch") || noun.ends_with("sh") => {
-            format!("{noun}es")
-        }
-        _ => format!("{noun}s"),
-    }
-}
-
 /// The word, its plurals and possessives.
 pub(super) fn noun_forms(noun: &str) -> HashSet<String> {
     let mut forms: HashSet<String> =

@@ -6,6 +6,7 @@
 
 mod answers;
 mod corpus;
+mod dialogues;
 mod forms;
 mod judge_a;
 mod judge_b;
@@ -13,14 +14,15 @@ mod ngram;
 mod pairs;
 mod porter;
 mod prepare;
+#[cfg(test)]
 mod read_off;
 mod report;
 mod request;
 mod requests;
 mod statistics;
+mod tell;
 #[cfg(test)]
 mod tests;
-mod vary;
 
 use std::path::Path;
 

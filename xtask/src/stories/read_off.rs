@@ -1,4 +1,4 @@
-//! Requests that a story answers, read off it.
+//! Requests that a story answers, read off it: how the judges are tried on stories by people.
 
 use std::collections::HashSet;
 
@@ -6,12 +6,10 @@ use super::forms::{noun_forms, word_forms};
 use super::judge_a::Text;
 use super::request::{Kind, Request};
 use super::requests::{Tables, split_name};
+use super::tell::opening;
 
 /// How often a story says its topic or its hero's name.
 const MENTIONS: usize = 3;
-
-/// Most words of a first sentence that is asked for.
-const OPENING_WORDS: usize = 14;
 
 /// Most sentences of a very short story.
 const SHORT_SENTENCES: usize = 10;
@@ -143,19 +141,4 @@ impl<'a> ReadOff<'a> {
 
 fn count(text: &Text, forms: &HashSet<String>) -> usize {
     text.words.iter().filter(|word| forms.contains(*word)).count()
-}
-
-/// The first sentence, if it is short and plain.
-pub(super) fn opening(story: &str) -> Option<String> {
-    let line = story.lines().next()?;
-    let end = line.find(['.', '!', '?'])?;
-    let sentence = &line[..=end];
-    let rest = &line[end + 1..];
-    let is_plain =
-        !sentence.contains(['"', ':', ';']) && (rest.is_empty() || rest.starts_with(' '));
-    let abbreviated =
-        sentence.ends_with("Mr.") || sentence.ends_with("Mrs.") || sentence.ends_with("Dr.");
-    let n_words = sentence.split(' ').count();
-    (is_plain && !abbreviated && (4..=OPENING_WORDS).contains(&n_words))
-        .then(|| sentence.to_owned())
 }

@@ -57,8 +57,14 @@ impl Tables {
     }
 
     /// Things that sound dangerous.
+    #[cfg(test)]
     pub(super) fn things(&self) -> &[&'static str] {
         &self.borderline["things"].train
+    }
+
+    /// Who first sentences are about, those for training.
+    pub(super) fn heroes(&self) -> &[&'static str] {
+        &self.requests["heroes"].train
     }
 
     /// Topics that sound dangerous, those for training: the head noun, " = ", the topic.
@@ -114,6 +120,11 @@ impl Tables {
             .replace("{W}", &words)
             .replace("{w}", &words)
             .replace("{O}", request.opening.as_deref().unwrap_or_default())
+    }
+
+    /// A request for any story.
+    pub(super) fn any(&self, random: &mut Random) -> String {
+        random.pick(&self.requests["any"].train).to_owned()
     }
 
     /// A request of a kind that asks for a story.
@@ -181,7 +192,7 @@ impl Tables {
         (Some(topic.to_owned()), Some(name.to_owned()))
     }
 
-    fn opening(&self, random: &mut Random, side: Side) -> String {
+    pub(super) fn opening(&self, random: &mut Random, side: Side) -> String {
         let frame = random.pick(self.requests["openings"].of(side.phrasing));
         let topic = random.pick(self.topics.of(side.lists));
         let who = if frame.contains("his") { " m" } else { " f" };
