@@ -12,6 +12,7 @@ mod judge_a;
 mod judge_b;
 mod ngram;
 mod pairs;
+mod plots;
 mod porter;
 mod prepare;
 #[cfg(test)]

@@ -2,10 +2,9 @@
 //! is drawn from many more words than requests have, so that it can only be copied, not guessed; and each story is
 //! whole, which of a network of this size is more than half of the art.
 
-use std::collections::BTreeMap;
-
-use super::request::{Kind, Random, Request, table};
-use super::requests::{Side, Tables, split_name, with_article};
+use super::plots::{Cast, HE, Plot, Plots, ROLES, Role, SHE, Step, WORDS};
+use super::request::{Kind, Random, Request};
+use super::requests::{Side, Tables, with_article};
 
 /// Kinds of requests, and how many in a hundred are of them.
 const KINDS: [(Kind, usize); 8] = [
@@ -19,42 +18,6 @@ const KINDS: [(Kind, usize); 8] = [
     (Kind::Borderline, 8),
 ];
 
-/// What can be a hero, a thing, a place and an idea: classes of words, and how many topics in a hundred are of them.
-const ROLES: [(Role, usize, &[&str]); 4] = [
-    (Role::Hero, 46, &["animal", "being", "lady"]),
-    (Role::Thing, 32, &["toy", "thing", "clothes", "food"]),
-    (Role::Place, 14, &["place", "nature"]),
-    (Role::Idea, 8, &["idea"]),
-];
-
-/// Classes of words that a request may ask for, and the sentences that bring them in.
-const WORDS: [(&str, &[&str]); 12] = [
-    ("thing", &["toy", "thing", "clothes", "food", "nature"]),
-    ("animal", &["animal"]),
-    ("place", &["place"]),
-    ("colour", &["colour"]),
-    ("feeling", &["feeling"]),
-    ("quality", &["quality"]),
-    ("verb", &["verb"]),
-    ("world", &["world"]),
-    ("meal", &["meal"]),
-    ("idea", &["idea"]),
-    ("person", &["person"]),
-    ("part", &["part"]),
-];
-
-/// Most words of a first sentence.
-const OPENING_WORDS: usize = 14;
-
-/// A part that a topic plays.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Role {
-    Hero,
-    Thing,
-    Place,
-    Idea,
-}
-
 /// A request, its topic in words where these are not its noun alone, and the story that answers it.
 pub(super) struct Told {
     pub(super) request: Request,
@@ -62,109 +25,18 @@ pub(super) struct Told {
     pub(super) story: String,
 }
 
-/// A step of a plot: where words come in, or a sentence or two in several wordings.
-enum Step {
-    Words,
-    Wordings(Vec<&'static str>),
-}
-
-struct Plot {
-    name: &'static str,
-    steps: Vec<Step>,
-}
-
 /// Tells stories.
 pub(super) struct Teller<'a> {
     tables: &'a Tables,
-    plots: BTreeMap<Role, Vec<Plot>>,
-    /// First sentences, by their name.
-    intros: BTreeMap<&'static str, Vec<&'static str>>,
-    /// What brings words in, by class.
-    inserts: BTreeMap<&'static str, Vec<&'static str>>,
-    /// What a topic does, for whoever and whatever it is.
-    clauses: BTreeMap<&'static str, Vec<&'static str>>,
-    /// Words of each class, none of them held out.
-    classes: BTreeMap<&'static str, Vec<&'static str>>,
-    /// Names with who has them, none of them held out.
-    names: BTreeMap<&'static str, char>,
+    plots: Plots,
     /// First sentences of stories by people.
     openings: Vec<String>,
 }
 
-/// Who and what a story has.
-struct Cast {
-    hero: String,
-    /// The noun and the name of the hero, as far as there are.
-    noun: String,
-    name: &'static str,
-    /// "she", "her", "her".
-    pronouns: [&'static str; 3],
-    /// Two animals.
-    friends: [&'static str; 2],
-    thing: &'static str,
-    place: &'static str,
-    /// The topic in words.
-    phrase: String,
-}
-
 impl<'a> Teller<'a> {
     pub(super) fn new(tables: &'a Tables, stories: &[String]) -> Self {
-        let held_out = tables.held_out_words();
-        let classes_of = table(include_str!("tables/classes.txt"));
-        let plots_of = table(include_str!("tables/plots.txt"));
-        let mut classes = BTreeMap::new();
-        let mut names = BTreeMap::new();
-        let (mut inserts, mut intros, mut clauses) =
-            (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let mut plots: BTreeMap<Role, Vec<Plot>> = BTreeMap::new();
-        for (section, entries) in classes_of.into_iter().chain(plots_of) {
-            let lines = entries.train;
-            if let Some(class) = section.strip_prefix("insert ") {
-                inserts.insert(class, lines);
-            } else if let Some(name) = section.strip_prefix("intro ") {
-                intros.insert(name, lines.iter().flat_map(|line| line.split(" | ")).collect());
-            } else if let Some(name) = section.strip_prefix("topic ") {
-                clauses.insert(name, lines);
-            } else if let Some((role, name)) = section.split_once(": ") {
-                let role = match role {
-                    "hero" => Role::Hero,
-                    "thing" => Role::Thing,
-                    "place" => Role::Place,
-                    _ => Role::Idea,
-                };
-                let step = |line: &&'static str| match *line {
-                    "+" => Step::Words,
-                    line => Step::Wordings(line.split(" | ").collect()),
-                };
-                let steps = lines.iter().map(step).collect();
-                plots.entry(role).or_default().push(Plot { name, steps });
-            } else if let Some(who) =
-                [("girls", 'f'), ("boys", 'm'), ("pets", 'p')].iter().find(|(s, _)| *s == section)
-            {
-                names.extend(lines.iter().map(|&name| (name, who.1)));
-            } else {
-                let words = lines.into_iter().filter(|word| !held_out.contains(word));
-                classes.insert(section, words.collect());
-            }
-        }
-        names.extend(tables.names.train.iter().map(|line| split_name(line)));
-        names.retain(|name, _| !held_out.contains(name));
         let openings = stories.iter().filter_map(|story| opening(story)).collect();
-        Self { tables, plots, intros, inserts, clauses, classes, names, openings }
-    }
-
-    fn class(&self, random: &mut Random, class: &str) -> &'static str {
-        random.pick(&self.classes[class])
-    }
-
-    fn is_of(&self, classes: &[&str], word: &str) -> bool {
-        classes.iter().any(|class| self.classes[class].contains(&word))
-    }
-
-    fn name(&self, random: &mut Random, who: &[char]) -> (&'static str, char) {
-        let all: Vec<_> = self.names.iter().filter(|(_, of)| who.contains(of)).collect();
-        let (name, who) = random.pick(&all);
-        (name, *who)
+        Self { tables, plots: Plots::new(tables), openings }
     }
 
     /// A request and a story that answers it; `None` where chance has put together what does not go together.
@@ -173,11 +45,11 @@ impl<'a> Teller<'a> {
         let mut request = Request::new(kind);
         let (topic, mut phrase) = (weighted(random, ROLES.map(|(r, n, c)| ((r, c), n))), None);
         let mut role = Role::Hero;
-        let mut cast = self.cast(random);
+        let mut cast = self.plots.cast(random);
         match kind {
             Kind::Borderline => {
                 let (head, of) = self.topic_in_words(random)?;
-                role = self.role_of(head);
+                role = self.plots.role_of(head);
                 self.star(random, &mut cast, role, head);
                 (request.topic, phrase) = (Some(head.to_owned()), Some(of));
             }
@@ -200,7 +72,7 @@ impl<'a> Teller<'a> {
             }
             _ => {
                 let class = random.pick(topic.1);
-                let noun = self.class(random, class);
+                let noun = self.plots.class(random, class);
                 role = topic.0;
                 self.star(random, &mut cast, role, noun);
                 request.topic = Some(noun.to_owned());
@@ -225,37 +97,14 @@ impl<'a> Teller<'a> {
         }
         let hero = random.percent(70);
         let class = random.pick(if hero { ROLES[0].2 } else { ROLES[1].2 });
-        let head = self.class(random, class);
-        let line = random.pick(&self.clauses[if hero { "who" } else { "that" }]);
+        let head = self.plots.class(random, class);
+        let line = random.pick(&self.plots.clauses[if hero { "who" } else { "that" }]);
         let line = line.replace("{T}", &with_article(head)).replace("{t}", head);
-        let cast = self.cast(random);
-        Some((head, self.fill(random, &cast, &format!(" {line}"), "").trim_start().to_owned()))
-    }
-
-    fn role_of(&self, noun: &str) -> Role {
-        let role = ROLES.iter().find(|(_, _, classes)| self.is_of(classes, noun));
-        role.map_or(Role::Hero, |(role, _, _)| *role)
-    }
-
-    /// An animal, and whatever else a story may need.
-    fn cast(&self, random: &mut Random) -> Cast {
-        let noun = self.class(random, "animal");
-        let pronouns = random.pick(&[HE, SHE]);
-        let mut friends = [noun; 2];
-        while friends.contains(&noun) || friends[0] == friends[1] {
-            friends = [(); 2].map(|()| self.class(random, "animal"));
-        }
-        let class = random.pick(&["toy", "thing"]);
-        Cast {
-            hero: format!("the {noun}"),
-            noun: noun.to_owned(),
-            name: "",
-            pronouns,
-            friends,
-            thing: self.class(random, class),
-            place: self.class(random, "place"),
-            phrase: String::new(),
-        }
+        let cast = self.plots.cast(random);
+        Some((
+            head,
+            self.plots.fill(random, &cast, &format!(" {line}"), "").trim_start().to_owned(),
+        ))
     }
 
     /// Gives a topic its part.
@@ -264,14 +113,14 @@ impl<'a> Teller<'a> {
             Role::Hero => {
                 cast.hero = format!("the {noun}");
                 noun.clone_into(&mut cast.noun);
-                if self.is_of(&["lady"], noun) {
+                if self.plots.is_of(&["lady"], noun) {
                     cast.pronouns = SHE;
-                } else if self.is_of(&["being"], noun) {
+                } else if self.plots.is_of(&["being"], noun) {
                     cast.pronouns = HE;
                 }
                 for friend in &mut cast.friends {
                     while *friend == noun {
-                        *friend = self.class(random, "animal");
+                        *friend = self.plots.class(random, "animal");
                     }
                 }
                 return;
@@ -286,7 +135,7 @@ impl<'a> Teller<'a> {
 
     /// A girl or a boy with a name for a hero.
     fn child(&self, random: &mut Random, cast: &mut Cast) {
-        let (name, who) = self.name(random, &['f', 'm']);
+        let (name, who) = self.plots.name(random, &['f', 'm']);
         let (noun, pronouns) = if who == 'f' { ("girl", SHE) } else { ("boy", HE) };
         (cast.name, cast.pronouns) = (name, pronouns);
         name.clone_into(&mut cast.hero);
@@ -299,7 +148,7 @@ impl<'a> Teller<'a> {
             self.child(random, cast);
         } else {
             let who = if cast.pronouns == HE { ['m', 'p'] } else { ['f', 'p'] };
-            cast.name = self.name(random, &who).0;
+            cast.name = self.plots.name(random, &who).0;
             cast.name.clone_into(&mut cast.hero);
         }
         (request.topic, request.name) = (Some(cast.noun.clone()), Some(cast.name.to_owned()));
@@ -311,7 +160,7 @@ impl<'a> Teller<'a> {
         while words.len() < n {
             let (_, classes) = random.pick(&WORDS);
             let class = random.pick(classes);
-            let word = self.class(random, class);
+            let word = self.plots.class(random, class);
             let taken = [cast.thing, cast.place, cast.friends[0], cast.friends[1], &cast.noun];
             if !words.contains(&word) && !taken.contains(&word) {
                 words.push(word);
@@ -322,12 +171,12 @@ impl<'a> Teller<'a> {
 
     /// Words, and a sentence of some hero for each of them.
     pub(super) fn sentences(&self, random: &mut Random, n: usize) -> Option<(Vec<String>, String)> {
-        let mut cast = self.cast(random);
+        let mut cast = self.plots.cast(random);
         if random.percent(70) {
             self.child(random, &mut cast);
         }
         let words = self.words(random, &cast, n);
-        let told = words.iter().map(|word| self.bring_in(random, &cast, word));
+        let told = words.iter().map(|word| self.plots.bring_in(random, &cast, word));
         let told = told.collect::<Option<Vec<_>>>()?.join(" ");
         Some((words, told))
     }
@@ -336,16 +185,16 @@ impl<'a> Teller<'a> {
     fn open(&self, random: &mut Random, cast: &mut Cast) -> Option<String> {
         let line = match random.below(6) {
             0..3 => self.tables.opening(random, Side::TRAIN),
-            3 => self.intro(random, cast, "being"),
+            3 => self.plots.intro(random, cast, "being"),
             4 => {
                 self.child(random, cast);
                 let intro = random.pick(&["child", "name"]);
-                self.intro(random, cast, intro)
+                self.plots.intro(random, cast, intro)
             }
             _ => random.pick(&self.openings.iter().collect::<Vec<_>>()).clone(),
         };
         let mut words = line.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
-        let name = words.clone().find_map(|word| self.names.get_key_value(word));
+        let name = words.clone().find_map(|word| self.plots.names.get_key_value(word));
         if let Some((name, who)) = name {
             let is_she = line.contains(" her ") || line.contains(" she ") || *who == 'f';
             cast.name = name;
@@ -353,19 +202,15 @@ impl<'a> Teller<'a> {
             cast.hero = (*name).to_owned();
             return Some(line);
         }
-        let noun = words
-            .find(|word| self.is_of(ROLES[0].2, word) || self.tables.heroes().contains(&word))?;
+        let noun = words.find(|word| {
+            self.plots.is_of(ROLES[0].2, word) || self.tables.heroes().contains(word)
+        })?;
         noun.clone_into(&mut cast.noun);
         cast.hero = format!("the {noun}");
-        if self.is_of(&["lady"], noun) {
+        if self.plots.is_of(&["lady"], noun) {
             cast.pronouns = SHE;
         }
         (!cast.friends.contains(&noun)).then_some(line)
-    }
-
-    fn intro(&self, random: &mut Random, cast: &Cast, name: &str) -> String {
-        let line = random.pick(&self.intros[name]);
-        self.fill(random, cast, line, "")
     }
 
     fn story(
@@ -378,13 +223,15 @@ impl<'a> Teller<'a> {
     ) -> Option<String> {
         let mut sentences = Vec::new();
         let mut skipped = 0;
-        let mut plots: Vec<&Plot> = self.plots[&role].iter().collect();
+        let mut plots: Vec<&Plot> = self.plots.plots[&role].iter().collect();
         let mut cast_of_opening = None;
         if let Some(opening) = &request.opening {
             sentences.push(opening.clone());
             if let Some((thing, names)) = self.thing_of(opening, cast) {
-                plots =
-                    self.plots[&Role::Thing].iter().filter(|p| names.contains(&p.name)).collect();
+                plots = self.plots.plots[&Role::Thing]
+                    .iter()
+                    .filter(|p| names.contains(&p.name))
+                    .collect();
                 skipped = 1;
                 cast_of_opening = Some(thing);
             }
@@ -395,7 +242,7 @@ impl<'a> Teller<'a> {
                 _ if request.name.is_none() && random.percent(30) => "name",
                 _ => "child",
             };
-            sentences.push(self.intro(random, cast, intro));
+            sentences.push(self.plots.intro(random, cast, intro));
         }
         let thing = cast_of_opening.unwrap_or(cast.thing);
         let plot = random.pick(&plots);
@@ -404,7 +251,7 @@ impl<'a> Teller<'a> {
         for step in &plot.steps {
             let Step::Wordings(wordings) = step else {
                 if let Some(word) = words.next() {
-                    sentences.push(self.bring_in(random, cast, word)?);
+                    sentences.push(self.plots.bring_in(random, cast, word)?);
                 }
                 continue;
             };
@@ -423,7 +270,7 @@ impl<'a> Teller<'a> {
     /// The thing of a first sentence, and plots that begin with it.
     fn thing_of(&self, line: &str, cast: &Cast) -> Option<(&'static str, &'static [&'static str])> {
         let words = line.split(|c: char| !c.is_alphabetic());
-        let things = ROLES[1].2.iter().flat_map(|class| &self.classes[class]);
+        let things = ROLES[1].2.iter().flat_map(|class| &self.plots.classes[class]);
         let thing = things.copied().find(|thing| words.clone().any(|word| word == *thing))?;
         let names: &[&str] = if line.contains(" found ") || line.contains(" saw ") {
             &["found and given back", "it is magic"]
@@ -433,13 +280,6 @@ impl<'a> Teller<'a> {
             return None;
         };
         (cast.noun != thing).then_some((thing, names))
-    }
-
-    /// A sentence with a word in it.
-    fn bring_in(&self, random: &mut Random, cast: &Cast, word: &str) -> Option<String> {
-        let class = WORDS.iter().find(|(_, classes)| self.is_of(classes, word))?.0;
-        let line = random.pick(&self.inserts[class]);
-        Some(self.fill(random, cast, line, word))
     }
 
     fn fill_with(
@@ -456,47 +296,23 @@ impl<'a> Teller<'a> {
             false => line.to_owned(),
         };
         let line = line.replace("{a X}", &with_article(thing)).replace("{X}", thing);
-        self.fill(random, cast, &line, "")
-    }
-
-    /// A line with its slots filled and its sentences begun with capital letters.
-    fn fill(&self, random: &mut Random, cast: &Cast, line: &str, word: &str) -> String {
-        let (mut text, mut rest) = (String::new(), line);
-        while let Some((before, after)) = rest.split_once('{') {
-            let (slot, after) = after.split_once('}').expect("a slot is closed");
-            text += before;
-            rest = after;
-            let (article, slot) = match slot.split_once(' ') {
-                Some((_, slot)) => (true, slot),
-                None => (slot == "a", slot),
-            };
-            let value = match slot {
-                "H" => &cast.hero,
-                "N" => cast.name,
-                "W" => &cast.noun,
-                "T" => &cast.phrase,
-                "F" => cast.friends[0],
-                "G" => cast.friends[1],
-                "X" => cast.thing,
-                "P" => cast.place,
-                "a" | "w" => word,
-                "he" | "He" => cast.pronouns[0],
-                "him" => cast.pronouns[1],
-                "his" | "His" => cast.pronouns[2],
-                class => self.class(random, class),
-            };
-            let value = if article { with_article(value) } else { value.to_owned() };
-            let begins = text.is_empty()
-                || (text.ends_with('"') && text.matches('"').count() % 2 == 1)
-                || [". ", "! ", "? "].iter().any(|end| text.ends_with(end));
-            text += &if begins { capital(&value) } else { value };
-        }
-        fix_articles(&(text + rest))
+        self.plots.fill(random, cast, &line, "")
     }
 }
 
-const HE: [&str; 3] = ["he", "him", "his"];
-const SHE: [&str; 3] = ["she", "her", "her"];
+fn weighted<T: Copy, const N: usize>(random: &mut Random, of: [(T, usize); N]) -> T {
+    let mut chance = random.below(of.iter().map(|(_, n)| n).sum());
+    for (item, n) in of {
+        match chance.checked_sub(n) {
+            Some(rest) => chance = rest,
+            None => return item,
+        }
+    }
+    of[0].0
+}
+
+/// Most words of a first sentence.
+const OPENING_WORDS: usize = 14;
 
 /// The first sentence, if it is short and plain.
 pub(super) fn opening(story: &str) -> Option<String> {
@@ -513,41 +329,6 @@ pub(super) fn opening(story: &str) -> Option<String> {
         .then(|| sentence.to_owned())
 }
 
-fn weighted<T: Copy, const N: usize>(random: &mut Random, of: [(T, usize); N]) -> T {
-    let mut chance = random.below(of.iter().map(|(_, n)| n).sum());
-    for (item, n) in of {
-        match chance.checked_sub(n) {
-            Some(rest) => chance = rest,
-            None => return item,
-        }
-    }
-    of[0].0
-}
-
-/// "a" before a vowel is "an".
-fn fix_articles(text: &str) -> String {
-    let mut fixed = String::new();
-    let mut words = text.split(' ').peekable();
-    while let Some(word) = words.next() {
-        let vowel = words.peek().is_some_and(|next| next.starts_with(['a', 'e', 'i', 'o', 'u']));
-        fixed += match word {
-            "a" if vowel => "an",
-            "A" if vowel => "An",
-            "\"A" if vowel => "\"An",
-            word => word,
-        };
-        if words.peek().is_some() {
-            fixed.push(' ');
-        }
-    }
-    fixed
-}
-
-fn capital(text: &str) -> String {
-    let (first, rest) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
-    format!("{}{rest}", first.to_uppercase())
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -560,15 +341,18 @@ mod tests {
         let tables = Tables::new();
         let teller = Teller::new(&tables, &[]);
         let mut random = Random::new(5);
-        let cast = teller.cast(&mut random);
-        let plots = teller.plots.values().flatten().flat_map(|plot| &plot.steps);
+        let cast = teller.plots.cast(&mut random);
+        let plots = teller.plots.plots.values().flatten().flat_map(|plot| &plot.steps);
         let wordings = plots.filter_map(|step| match step {
             Step::Words => None,
             Step::Wordings(wordings) => Some(wordings),
         });
-        for line in wordings.chain(teller.intros.values()).chain(teller.inserts.values()).flatten()
+        for line in wordings
+            .chain(teller.plots.intros.values())
+            .chain(teller.plots.inserts.values())
+            .flatten()
         {
-            let text = teller.fill(&mut random, &cast, line, "cup");
+            let text = teller.plots.fill(&mut random, &cast, line, "cup");
             assert!(!text.contains(['{', '}', '|']), "{line}");
             assert!(text.ends_with(['.', '!', '?', '"']), "{line}");
             assert!(text.matches('"').count().is_multiple_of(2), "{line}");
@@ -580,7 +364,7 @@ mod tests {
         let tables = Tables::new();
         let teller = Teller::new(&tables, &[]);
         let mut random = Random::new(5);
-        let mut cast = teller.cast(&mut random);
+        let mut cast = teller.plots.cast(&mut random);
         teller.star(&mut random, &mut cast, Role::Hero, "owl");
         cast.friends = ["cat", "ant"];
         for (line, told) in [
@@ -588,7 +372,7 @@ mod tests {
             ("\"{a G}!\" said {H}.", "\"An ant!\" said the owl."),
             ("\"Help!\" cried {H}. {A F} came.", "\"Help!\" cried the owl. A cat came."),
         ] {
-            assert!(teller.fill(&mut random, &cast, line, "").starts_with(told), "{line}");
+            assert!(teller.plots.fill(&mut random, &cast, line, "").starts_with(told), "{line}");
         }
     }
 
