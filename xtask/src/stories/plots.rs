@@ -38,15 +38,10 @@ pub(super) enum Role {
     Idea,
 }
 
-/// A step of a plot: where words come in, or a sentence or two in several wordings.
-pub(super) enum Step {
-    Words,
-    Wordings(Vec<&'static str>),
-}
-
 pub(super) struct Plot {
     pub(super) name: &'static str,
-    pub(super) steps: Vec<Step>,
+    /// Each a sentence or two in several wordings.
+    pub(super) steps: Vec<Vec<&'static str>>,
 }
 
 /// The tables of stories told by rule.
@@ -105,11 +100,7 @@ impl Plots {
                     "place" => Role::Place,
                     _ => Role::Idea,
                 };
-                let step = |line: &&'static str| match *line {
-                    "+" => Step::Words,
-                    line => Step::Wordings(line.split(" | ").collect()),
-                };
-                let steps = lines.iter().map(step).collect();
+                let steps = lines.iter().map(|line| line.split(" | ").collect()).collect();
                 plots.entry(role).or_default().push(Plot { name, steps });
             } else if let Some(who) =
                 [("girls", 'f'), ("boys", 'm'), ("pets", 'p')].iter().find(|(s, _)| *s == section)

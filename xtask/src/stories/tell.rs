@@ -2,7 +2,7 @@
 //! is drawn from many more words than requests have, so that it can only be copied, not guessed; and each story is
 //! whole, which of a network of this size is more than half of the art.
 
-use super::plots::{Cast, HE, Plot, Plots, ROLES, Role, SHE, Step, WORDS};
+use super::plots::{Cast, HE, Plot, Plots, ROLES, Role, SHE, WORDS};
 use super::request::{Kind, Random, Request};
 use super::requests::{Side, Tables, with_article};
 
@@ -244,27 +244,21 @@ impl<'a> Teller<'a> {
             };
             sentences.push(self.plots.intro(random, cast, intro));
         }
+        for word in &request.words {
+            sentences.push(self.plots.bring_in(random, cast, word)?);
+        }
         let thing = cast_of_opening.unwrap_or(cast.thing);
         let plot = random.pick(&plots);
-        let n = plot.steps.iter().filter(|step| matches!(step, Step::Wordings(_))).count();
-        let (mut i, mut words) = (0, request.words.iter());
-        for step in &plot.steps {
-            let Step::Wordings(wordings) = step else {
-                if let Some(word) = words.next() {
-                    sentences.push(self.plots.bring_in(random, cast, word)?);
-                }
-                continue;
-            };
-            i += 1;
+        let n = plot.steps.len();
+        for (i, wordings) in plot.steps.iter().enumerate().skip(skipped) {
             // A very short story is a beginning and an end.
-            if i <= skipped || (request.short && (3..n - 1).contains(&i)) {
+            if request.short && (2..n - 2).contains(&i) {
                 continue;
             }
             let wording = random.pick(wordings);
-            let filled = self.fill_with(random, cast, wording, thing, has_phrase && i == 1);
-            sentences.push(filled);
+            sentences.push(self.fill_with(random, cast, wording, thing, has_phrase && i == 0));
         }
-        words.next().is_none().then(|| sentences.join(" "))
+        Some(sentences.join(" "))
     }
 
     /// The thing of a first sentence, and plots that begin with it.
@@ -342,11 +336,7 @@ mod tests {
         let teller = Teller::new(&tables, &[]);
         let mut random = Random::new(5);
         let cast = teller.plots.cast(&mut random);
-        let plots = teller.plots.plots.values().flatten().flat_map(|plot| &plot.steps);
-        let wordings = plots.filter_map(|step| match step {
-            Step::Words => None,
-            Step::Wordings(wordings) => Some(wordings),
-        });
+        let wordings = teller.plots.plots.values().flatten().flat_map(|plot| &plot.steps);
         for line in wordings
             .chain(teller.plots.intros.values())
             .chain(teller.plots.inserts.values())
