@@ -33,6 +33,10 @@ const N_SMALL_TALK: usize = 2_000;
 const N_QUESTIONS: usize = 300;
 const N_TWO_TURNS: usize = 600;
 
+/// In a hundred dialogues so many have a system prompt, and the tokens of its marks.
+const SYSTEMS: usize = 8;
+const SYSTEM_TOKENS: usize = 40;
+
 /// Dialogues that ask to repeat words, and how many of them stand among the others, too.
 const N_COPIES: usize = 11_000;
 const N_SENTENCES: usize = 6_000;
@@ -43,11 +47,12 @@ const N_COPIES_AMONG: usize = 4_000;
 pub(super) struct Dialogue {
     pub(super) source: &'static str,
     pub(super) messages: Vec<String>,
+    system: Option<&'static str>,
 }
 
 impl Dialogue {
     fn new<const N: usize>(source: &'static str, messages: [&str; N]) -> Self {
-        Self { source, messages: messages.map(str::to_owned).to_vec() }
+        Self { source, messages: messages.map(str::to_owned).to_vec(), system: None }
     }
 
     /// In Llama 2's form, BOS and EOS with them.
@@ -56,14 +61,18 @@ impl Dialogue {
             let answer = turn.get(1).map(String::as_str).unwrap_or_default();
             tokenizer.encode(&format!("[INST] {} [/INST] {answer} ", turn[0])).len() + 2
         });
-        turns.sum()
+        let system = self.system.map_or(0, |system| tokenizer.encode(system).len() + SYSTEM_TOKENS);
+        turns.sum::<usize>() + system
     }
 
     pub(super) fn record(&self) -> Value {
         let roles = ["user", "assistant"].into_iter().cycle();
         let messages = self.messages.iter().zip(roles);
-        let messages: Vec<_> =
-            messages.map(|(content, role)| json!({ "role": role, "content": content })).collect();
+        let system =
+            self.system.iter().map(|content| json!({ "role": "system", "content": content }));
+        let messages: Vec<_> = system
+            .chain(messages.map(|(content, role)| json!({ "role": role, "content": content })))
+            .collect();
         json!({ "messages": messages, "source": self.source })
     }
 }
@@ -93,6 +102,9 @@ impl<'a> Maker<'a> {
         dialogues.extend(copies.iter().take(N_COPIES_AMONG).cloned());
         dialogues.retain(|dialogue| dialogue.n_tokens(self.tokenizer) <= MAX_TOKENS);
         random.shuffle(&mut dialogues);
+        for dialogue in &mut dialogues {
+            dialogue.system = random.percent(SYSTEMS).then(|| random.pick(&self.tables.systems()));
+        }
         Ok(dialogues)
     }
 

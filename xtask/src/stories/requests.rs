@@ -122,6 +122,11 @@ impl Tables {
             .replace("{O}", request.opening.as_deref().unwrap_or_default())
     }
 
+    /// System prompts that change nothing.
+    pub(super) fn systems(&self) -> &[&'static str] {
+        &self.requests["system"].train
+    }
+
     /// A request for any story.
     pub(super) fn any(&self, random: &mut Random) -> String {
         random.pick(&self.requests["any"].train).to_owned()
