@@ -1,6 +1,6 @@
 //! Texts of the pre-training corpus, on the side of training and on the other, as `recipes/data-stories.toml` says.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Read;
 use std::path::Path;
 
@@ -21,11 +21,15 @@ const MODEL: &str = "models/stories7m/stories7M-Q8_0-00001-of-00003.gguf";
 const RUN: usize = 13;
 
 /// Short stories, and what must not be used.
+#[derive(Default)]
 pub(super) struct Stories {
     /// To learn from, with straight quotes.
     pub(super) train: Vec<String>,
     /// Held out.
     pub(super) held_out: Vec<String>,
+    /// Plain sentences and nouns of all sources, those for training.
+    pub(super) sentences: Vec<String>,
+    pub(super) nouns: Vec<String>,
     /// Runs of words of all held-out texts.
     known: HashSet<Vec<String>>,
 }
@@ -49,9 +53,14 @@ impl Stories {
         let corpus = Corpus::open(&folder)?;
         let read = |i, side| corpus.texts(i, side).collect::<Result<Vec<_>, _>>();
         let (mut train, mut held_out, mut known) = (Vec::new(), Vec::new(), HashSet::new());
+        let (mut sentences, mut nouns) = (BTreeSet::new(), Nouns::default());
         for (i, source) in corpus.manifest().sources.iter().enumerate() {
             let held = read(i, Side::HeldOut)?;
             known.extend(held.iter().flat_map(|text| runs(text)));
+            for text in read(i, Side::Train)?.iter().filter_map(|text| tidy(text)) {
+                nouns.count(&text);
+                sentences.extend(plain_sentences(&text).map(str::to_owned));
+            }
             if source.name == "tinystories" {
                 train = read(i, Side::Train)?.iter().filter_map(|text| tidy(text)).collect();
                 held_out = held.iter().filter_map(|text| tidy(text)).collect();
@@ -63,7 +72,8 @@ impl Stories {
                 texts.display()
             );
         }
-        Ok(Self { train, held_out, known })
+        let sentences = sentences.into_iter().collect();
+        Ok(Self { train, held_out, sentences, nouns: nouns.found(), known })
     }
 
     /// Whether a text has a run of words of what is held out.
@@ -76,6 +86,61 @@ fn runs(text: &str) -> Vec<Vec<String>> {
     let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     let words: Vec<String> = words.map(str::to_lowercase).collect();
     words.windows(RUN).map(<[String]>::to_vec).collect()
+}
+
+/// Words of a sentence that a story can begin with.
+const SENTENCE_WORDS: std::ops::RangeInclusive<usize> = 5..=14;
+
+/// Sentences without quotes, numbers and names of many parts.
+fn plain_sentences(text: &str) -> impl Iterator<Item = &str> {
+    let sentences =
+        text.lines().flat_map(|line| line.split_inclusive(['.', '!', '?'])).map(str::trim);
+    sentences.filter(|sentence| {
+        let plain = |c: char| c.is_ascii_alphabetic() || matches!(c, ' ' | ',' | '.' | '\'');
+        sentence.starts_with(|c: char| c.is_ascii_uppercase())
+            && sentence.ends_with('.')
+            && sentence.chars().all(plain)
+            && !["Mr.", "Mrs.", "Dr.", "St."].iter().any(|title| sentence.ends_with(title))
+            && SENTENCE_WORDS.contains(&sentence.split(' ').count())
+    })
+}
+
+/// What stands between an article and what can follow a noun, counted beside all that stands anywhere.
+#[derive(Default)]
+struct Nouns(BTreeMap<String, (usize, usize)>);
+
+/// How often a noun is seen in its place, and how often of all times.
+const NOUN: (usize, f64) = (8, 0.3);
+
+impl Nouns {
+    fn count(&mut self, text: &str) {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        for (i, raw) in words.iter().enumerate() {
+            let word = raw.trim_end_matches(['.', ',', '!', '?', ';']);
+            if !(3..=10).contains(&word.len()) || !word.bytes().all(|b| b.is_ascii_lowercase()) {
+                continue;
+            }
+            let ends = word.len() < raw.len();
+            let after = words.get(i + 1).is_some_and(|next| {
+                matches!(
+                    *next,
+                    "was" | "had" | "said" | "is" | "and" | "came" | "went" | "in" | "on" | "who"
+                )
+            });
+            let before = i > 0 && matches!(words[i - 1], "a" | "an" | "the" | "The" | "A" | "An");
+            let counts = self.0.entry(word.to_owned()).or_default();
+            counts.0 += usize::from(before && (ends || after));
+            counts.1 += 1;
+        }
+    }
+
+    /// Singulars that are seen often enough.
+    fn found(self) -> Vec<String> {
+        let is_noun = |&(ref word, (n, all)): &(String, (usize, usize))| {
+            n >= NOUN.0 && n as f64 >= NOUN.1 * all as f64 && !word.ends_with('s')
+        };
+        self.0.into_iter().filter(is_noun).map(|(word, _)| word).collect()
+    }
 }
 
 /// With plain quotes and dashes, lines without space around them; `None` for what is no plain English then.

@@ -21,7 +21,7 @@ pub(super) const SEED: u64 = 7;
 const MAX_TOKENS: usize = 400;
 
 /// Tokens of all stories told by rule.
-const TOLD_TOKENS: usize = 4_500_000;
+const TOLD_TOKENS: usize = 4_400_000;
 
 /// Of a hundred of them so many answer a request for any story.
 const ANY: usize = 3;
@@ -39,8 +39,8 @@ const SYSTEM_TOKENS: usize = 40;
 
 /// Dialogues that ask to repeat words, and how many of them stand among the others, too.
 const N_COPIES: usize = 11_000;
-const N_SENTENCES: usize = 6_000;
-const N_COPIES_AMONG: usize = 4_000;
+const N_SENTENCES: usize = 12_000;
+const N_COPIES_AMONG: usize = 5_000;
 
 /// What is asked for, and the answer to learn.
 #[derive(Clone)]
@@ -139,9 +139,9 @@ impl<'a> Maker<'a> {
             Dialogue::new("copy", [&format!("{ask}{text}"), &text])
         };
         let mut copies: Vec<_> = (0..N_COPIES).map(copy).collect();
-        let teller = Teller::new(self.tables, &self.stories.train);
+        let teller = Teller::new(self.tables, self.stories);
         while copies.len() < N_COPIES + N_SENTENCES {
-            let n = 1 + random.below(8);
+            let n = 1 + random.below(6);
             let Some((words, told)) = teller.sentences(&mut random, n) else { continue };
             let (ask, list) = match words.as_slice() {
                 [word] => ("Make a sentence with the word ", word.clone()),
@@ -159,7 +159,7 @@ impl<'a> Maker<'a> {
 
     /// Stories told by rule.
     fn told(&self, random: &mut Random) -> Vec<Dialogue> {
-        let teller = Teller::new(self.tables, &self.stories.train);
+        let teller = Teller::new(self.tables, self.stories);
         let (mut dialogues, mut tokens) = (Vec::new(), 0);
         while tokens < TOLD_TOKENS {
             let Some(Told { request, thing, story }) = teller.tell(random) else { continue };

@@ -1,6 +1,6 @@
 //! Plots, the classes of words that fill them, and the filling.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::request::{Random, table};
 use super::requests::{Tables, split_name, with_article};
@@ -14,7 +14,7 @@ pub(super) const ROLES: [(Role, usize, &[&str]); 4] = [
 ];
 
 /// Classes of words that a request may ask for, and the sentences that bring them in.
-pub(super) const WORDS: [(&str, &[&str]); 12] = [
+pub(super) const WORDS: [(&str, &[&str]); 13] = [
     ("thing", &["toy", "thing", "clothes", "food", "nature"]),
     ("animal", &["animal"]),
     ("place", &["place"]),
@@ -27,6 +27,7 @@ pub(super) const WORDS: [(&str, &[&str]); 12] = [
     ("idea", &["idea"]),
     ("person", &["person"]),
     ("part", &["part"]),
+    ("thing", &["any"]),
 ];
 
 /// A part that a topic plays.
@@ -76,7 +77,7 @@ pub(super) struct Cast {
 }
 
 impl Plots {
-    pub(super) fn new(tables: &Tables) -> Self {
+    pub(super) fn new(tables: &Tables, nouns: &[String]) -> Self {
         let held_out = tables.held_out_words();
         let classes_of = table(include_str!("tables/classes.txt"));
         let plots_of = table(include_str!("tables/plots.txt"));
@@ -111,6 +112,13 @@ impl Plots {
                 classes.insert(section, words.collect());
             }
         }
+        // Nouns of all kinds, whatever they are.
+        let nouns: HashSet<&str> = nouns.iter().map(String::as_str).collect();
+        let english =
+            table(include_str!("tables/english.txt")).remove("").unwrap_or_default().train;
+        let any = english.into_iter().flat_map(str::split_whitespace);
+        let any = any.filter(|word| nouns.contains(word) && !held_out.contains(word));
+        classes.insert("any", any.collect::<Vec<_>>());
         names.extend(tables.names.train.iter().map(|line| split_name(line)));
         names.retain(|name, _| !held_out.contains(name));
         Self { plots, intros, inserts, clauses, classes, names }
@@ -135,13 +143,20 @@ impl Plots {
         role.map_or(Role::Hero, |(role, _, _)| *role)
     }
 
+    /// One of the first words of a class. What nobody asked for is always one of a few words, so that all others come from
+    /// the request.
+    pub(super) fn common(&self, random: &mut Random, class: &str) -> &'static str {
+        let words = &self.classes[class];
+        random.pick(&words[..words.len().min(COMMON)])
+    }
+
     /// An animal, and whatever else a story may need.
     pub(super) fn cast(&self, random: &mut Random) -> Cast {
-        let noun = self.class(random, "animal");
+        let noun = self.common(random, "animal");
         let pronouns = random.pick(&[HE, SHE]);
         let mut friends = [noun; 2];
         while friends.contains(&noun) || friends[0] == friends[1] {
-            friends = [(); 2].map(|()| self.class(random, "animal"));
+            friends = [(); 2].map(|()| self.common(random, "animal"));
         }
         let class = random.pick(&["toy", "thing"]);
         Cast {
@@ -150,8 +165,8 @@ impl Plots {
             name: "",
             pronouns,
             friends,
-            thing: self.class(random, class),
-            place: self.class(random, "place"),
+            thing: self.common(random, class),
+            place: self.common(random, "place"),
             phrase: String::new(),
         }
     }
@@ -192,7 +207,7 @@ impl Plots {
                 "he" | "He" => cast.pronouns[0],
                 "him" => cast.pronouns[1],
                 "his" | "His" => cast.pronouns[2],
-                class => self.class(random, class),
+                class => self.common(random, class),
             };
             let value = if article { with_article(value) } else { value.to_owned() };
             let begins = text.is_empty()
@@ -203,6 +218,9 @@ impl Plots {
         fix_articles(&(text + rest))
     }
 }
+
+/// Words of a class that stories have unasked.
+const COMMON: usize = 12;
 
 pub(super) const HE: [&str; 3] = ["he", "him", "his"];
 pub(super) const SHE: [&str; 3] = ["she", "her", "her"];

@@ -2,6 +2,7 @@
 //! is drawn from many more words than requests have, so that it can only be copied, not guessed; and each story is
 //! whole, which of a network of this size is more than half of the art.
 
+use super::corpus::Stories;
 use super::plots::{Cast, HE, Plot, Plots, ROLES, Role, SHE, WORDS};
 use super::request::{Kind, Random, Request};
 use super::requests::{Side, Tables, with_article};
@@ -9,14 +10,21 @@ use super::requests::{Side, Tables, with_article};
 /// Kinds of requests, and how many in a hundred are of them.
 const KINDS: [(Kind, usize); 8] = [
     (Kind::Topic, 14),
-    (Kind::Name, 10),
-    (Kind::Words, 25),
+    (Kind::Name, 8),
+    (Kind::Words, 28),
     (Kind::Opening, 16),
     (Kind::Ending, 7),
     (Kind::Combined, 16),
     (Kind::Short, 4),
     (Kind::Borderline, 8),
 ];
+
+/// Names that stories have unasked.
+const NAMES: [&str; 12] =
+    ["Lily", "Anna", "Mia", "Emma", "Lucy", "Sara", "Tim", "Tom", "Max", "Ben", "Sam", "Jack"];
+
+/// Of a hundred topics so many are any noun.
+const ANY: usize = 35;
 
 /// A request, its topic in words where these are not its noun alone, and the story that answers it.
 pub(super) struct Told {
@@ -31,12 +39,20 @@ pub(super) struct Teller<'a> {
     plots: Plots,
     /// First sentences of stories by people.
     openings: Vec<String>,
+    /// Sentences by people, from anywhere.
+    sentences: Vec<String>,
 }
 
 impl<'a> Teller<'a> {
-    pub(super) fn new(tables: &'a Tables, stories: &[String]) -> Self {
-        let openings = stories.iter().filter_map(|story| opening(story)).collect();
-        Self { tables, plots: Plots::new(tables), openings }
+    pub(super) fn new(tables: &'a Tables, stories: &Stories) -> Self {
+        let held_out = tables.held_out_words();
+        let openings = stories.train.iter().filter_map(|story| opening(story)).collect();
+        let is_known = |sentence: &&String| {
+            let mut words = sentence.split(|c: char| !c.is_alphabetic());
+            !words.any(|word| held_out.contains(word) || held_out.contains(&*word.to_lowercase()))
+        };
+        let sentences = stories.sentences.iter().filter(is_known).cloned().collect();
+        Self { tables, plots: Plots::new(tables, &stories.nouns), openings, sentences }
     }
 
     /// A request and a story that answers it; `None` where chance has put together what does not go together.
@@ -72,8 +88,13 @@ impl<'a> Teller<'a> {
             }
             _ => {
                 let class = random.pick(topic.1);
+                let (of, class) = if random.percent(ANY) {
+                    (random.pick(&[Role::Hero, Role::Hero, Role::Thing]), "any")
+                } else {
+                    (topic.0, class)
+                };
                 let noun = self.plots.class(random, class);
-                role = topic.0;
+                role = of;
                 self.star(random, &mut cast, role, noun);
                 request.topic = Some(noun.to_owned());
                 request.happy = kind == Kind::Ending;
@@ -120,7 +141,7 @@ impl<'a> Teller<'a> {
                 }
                 for friend in &mut cast.friends {
                     while *friend == noun {
-                        *friend = self.plots.class(random, "animal");
+                        *friend = self.plots.common(random, "animal");
                     }
                 }
                 return;
@@ -133,9 +154,13 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// A girl or a boy with a name for a hero.
+    /// A girl or a boy for a hero, with one of a few names.
     fn child(&self, random: &mut Random, cast: &mut Cast) {
-        let (name, who) = self.plots.name(random, &['f', 'm']);
+        let name = random.pick(&NAMES);
+        self.called(cast, name, self.plots.names[name]);
+    }
+
+    fn called(&self, cast: &mut Cast, name: &'static str, who: char) {
         let (noun, pronouns) = if who == 'f' { ("girl", SHE) } else { ("boy", HE) };
         (cast.name, cast.pronouns) = (name, pronouns);
         name.clone_into(&mut cast.hero);
@@ -145,7 +170,8 @@ impl<'a> Teller<'a> {
     /// A hero with a name that the request gives.
     fn name_hero(&self, random: &mut Random, cast: &mut Cast, request: &mut Request) {
         if random.percent(70) {
-            self.child(random, cast);
+            let (name, who) = self.plots.name(random, &['f', 'm']);
+            self.called(cast, name, who);
         } else {
             let who = if cast.pronouns == HE { ['m', 'p'] } else { ['f', 'p'] };
             cast.name = self.plots.name(random, &who).0;
@@ -183,11 +209,13 @@ impl<'a> Teller<'a> {
 
     /// A first sentence, and the hero that it has.
     fn open(&self, random: &mut Random, cast: &mut Cast) -> Option<String> {
-        let line = match random.below(6) {
-            0..3 => self.tables.opening(random, Side::TRAIN),
-            3 => self.plots.intro(random, cast, "being"),
-            4 => {
-                self.child(random, cast);
+        let line = match random.below(8) {
+            0..2 => self.tables.opening(random, Side::TRAIN),
+            2 => self.plots.intro(random, cast, "being"),
+            4..7 => random.pick(&self.sentences.iter().collect::<Vec<_>>()).clone(),
+            3 => {
+                let (name, who) = self.plots.name(random, &['f', 'm']);
+                self.called(cast, name, who);
                 let intro = random.pick(&["child", "name"]);
                 self.plots.intro(random, cast, intro)
             }
@@ -202,9 +230,13 @@ impl<'a> Teller<'a> {
             cast.hero = (*name).to_owned();
             return Some(line);
         }
-        let noun = words.find(|word| {
-            self.plots.is_of(ROLES[0].2, word) || self.tables.heroes().contains(word)
-        })?;
+        let is_hero =
+            |word: &&str| self.plots.is_of(ROLES[0].2, word) || self.tables.heroes().contains(word);
+        let Some(noun) = words.find(is_hero) else {
+            // Nobody is in it: the story brings somebody in.
+            self.child(random, cast);
+            return Some(line);
+        };
         noun.clone_into(&mut cast.noun);
         cast.hero = format!("the {noun}");
         if self.plots.is_of(&["lady"], noun) {
@@ -227,6 +259,9 @@ impl<'a> Teller<'a> {
         let mut cast_of_opening = None;
         if let Some(opening) = &request.opening {
             sentences.push(opening.clone());
+            if !opening.contains(cast.hero.trim_start_matches("the ")) {
+                sentences.push(self.plots.intro(random, cast, "name"));
+            }
             if let Some((thing, names)) = self.thing_of(opening, cast) {
                 plots = self.plots.plots[&Role::Thing]
                     .iter()
@@ -330,10 +365,15 @@ mod tests {
     use super::*;
     use crate::stories::judge_a::Text;
 
+    fn stories(train: Vec<String>) -> Stories {
+        let nouns = ["harbour", "thimble"].map(str::to_owned).to_vec();
+        Stories { train, nouns, sentences: vec!["It was cold.".to_owned()], ..Stories::default() }
+    }
+
     #[test]
     fn every_slot_of_every_plot_is_filled() {
         let tables = Tables::new();
-        let teller = Teller::new(&tables, &[]);
+        let teller = Teller::new(&tables, &stories(Vec::new()));
         let mut random = Random::new(5);
         let cast = teller.plots.cast(&mut random);
         let wordings = teller.plots.plots.values().flatten().flat_map(|plot| &plot.steps);
@@ -352,7 +392,7 @@ mod tests {
     #[test]
     fn capitals_and_articles_are_right() {
         let tables = Tables::new();
-        let teller = Teller::new(&tables, &[]);
+        let teller = Teller::new(&tables, &stories(Vec::new()));
         let mut random = Random::new(5);
         let mut cast = teller.plots.cast(&mut random);
         teller.star(&mut random, &mut cast, Role::Hero, "owl");
@@ -371,7 +411,7 @@ mod tests {
     fn stories_answer_their_requests() {
         let tables = Tables::new();
         let openings = ["Once there was a dog named Spot.", "Lily saw a red cup in the park."];
-        let teller = Teller::new(&tables, &openings.map(str::to_owned));
+        let teller = Teller::new(&tables, &stories(openings.map(str::to_owned).to_vec()));
         let held_out = tables.held_out_words();
         let mut random = Random::new(3);
         let (mut kinds, mut told, mut missed) = (BTreeSet::new(), 0, 0);
