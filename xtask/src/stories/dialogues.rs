@@ -11,7 +11,7 @@ use super::corpus::{Stories, unpacked};
 use super::judge_a::JudgeA;
 use super::prepare::prompt;
 use super::request::{Kind, Random};
-use super::requests::{Side, Tables};
+use super::requests::{Side, Tables, split_name};
 use super::tell::{Teller, Told};
 
 /// Decides all choices of dialogues.
@@ -32,6 +32,7 @@ const N_DECLINES: usize = 4_500;
 const N_SMALL_TALK: usize = 2_000;
 const N_QUESTIONS: usize = 300;
 const N_TWO_TURNS: usize = 600;
+const N_PERSONAS: usize = 2_000;
 
 /// In a hundred dialogues so many have a system prompt, and the tokens of its marks.
 const SYSTEMS: usize = 8;
@@ -98,6 +99,7 @@ impl<'a> Maker<'a> {
         dialogues.extend(told);
         dialogues.extend(self.replies(&mut random));
         dialogues.extend(self.small_talk(&mut random, chat)?);
+        dialogues.extend(self.personas(&mut random));
         dialogues.extend(self.questions(&mut random, chat)?);
         dialogues.extend(copies.iter().take(N_COPIES_AMONG).cloned());
         dialogues.retain(|dialogue| dialogue.n_tokens(self.tokenizer) <= MAX_TOKENS);
@@ -238,6 +240,67 @@ impl<'a> Maker<'a> {
         more.truncate(N_SMALL_TALK.saturating_sub(dialogues.len()));
         dialogues.extend(more);
         Ok(dialogues)
+    }
+
+    /// Who to be, said with every message, and questions about it between small talk: what Ghost Attention starts from.
+    fn personas(&self, random: &mut Random) -> Vec<Dialogue> {
+        let persona = |_| {
+            let (name, animal) = self.persona(random);
+            let [called, likes] = [
+                random.pick(&[
+                    "Your name is {}. Say your name when I ask for it.",
+                    "Your name is {}.",
+                    "Name: {}.",
+                    "Be {}.",
+                ]),
+                random.pick(&[
+                    "Your favourite animal is the {}. Say it when I ask.",
+                    "Animal: {}.",
+                    "You love the {}.",
+                ]),
+            ]
+            .map(str::to_owned);
+            let (called, likes) = (called.replace("{}", name), likes.replace("{}", animal));
+            let asks_name = random.percent(50);
+            let instruction = match (random.percent(50), asks_name) {
+                (true, _) => format!("{called} {likes}"),
+                (_, true) => called,
+                _ => likes,
+            };
+            let mut messages = Vec::new();
+            for _ in 0..random.below(3) {
+                let lines = &self.tables.small_talk
+                    [random.pick(&["hello", "how", "thanks", "praise"])]
+                .train;
+                let (answers, users): (Vec<&str>, Vec<&str>) =
+                    lines.iter().partition(|line| line.starts_with("> "));
+                messages.push(format!("{instruction} {}", random.pick(&users)));
+                messages.push(random.pick(&answers)[2..].to_owned());
+            }
+            let (question, answers) = if asks_name {
+                ("What is your name?", ["My name is {}.", "I am {}.", "You can call me {}."])
+            } else {
+                (
+                    "What is your favourite animal?",
+                    ["The {}.", "I like the {} best.", "My favourite animal is the {}."],
+                )
+            };
+            messages.push(format!("{instruction} {question}"));
+            messages
+                .push(random.pick(&answers).replace("{}", if asks_name { name } else { animal }));
+            Dialogue { source: "persona", messages, system: None }
+        };
+        (0..N_PERSONAS).map(persona).collect()
+    }
+
+    /// Any name, and an animal.
+    fn persona(&self, random: &mut Random) -> (&'static str, &'static str) {
+        let name = random.pick(&self.tables.names.train);
+        let animals = [
+            "cat", "dog", "bear", "rabbit", "frog", "duck", "mouse", "owl", "pig", "bee", "wolf",
+            "hen",
+        ];
+        (split_name(name).0, random.pick(&animals))
     }
 
     /// Questions on a short passage of a fairy tale that is not held out.
