@@ -13,6 +13,7 @@ fn main() {
     let mut code = String::new();
     for (name, files) in [
         ("STORIES_7M", weights_in(&models, "stories7m")),
+        ("STORIES_7M_CHAT", weights_in(&models, "stories7m-chat")),
         ("STORIES_260K", vec!["stories260K.bin".to_owned()]),
         ("STORIES_260K_TOKENIZER", vec!["stories260K.tokenizer.model".to_owned()]),
         ("STORIES_260K_NOTICE", vec!["NOTICE".to_owned()]),

@@ -8,7 +8,7 @@ use crate::HubError;
 /// A file of `models/`: its path there, and its bytes.
 type Embedded = (&'static str, &'static [u8]);
 
-// `const STORIES_7M, STORIES_260K, STORIES_260K_TOKENIZER, STORIES_260K_NOTICE: &[Embedded]`, written by the build script;
+// `const STORIES_7M, STORIES_7M_CHAT, STORIES_260K, STORIES_260K_TOKENIZER, STORIES_260K_NOTICE: &[Embedded]`, written by the build script;
 // empty where the files were missing.
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
@@ -29,8 +29,11 @@ pub(crate) struct BuiltIn {
     pub(crate) starters: &'static [&'static str],
 }
 
+/// The one for conversations.
+const CHAT: &str = "stories7m-chat";
+
 /// The first one that is there is the default.
-const BUILT_IN: [BuiltIn; 2] = [
+const BUILT_IN: [BuiltIn; 3] = [
     BuiltIn {
         name: "stories7m",
         files: "stories7m/*.gguf",
@@ -43,6 +46,20 @@ const BUILT_IN: [BuiltIn; 2] = [
             "The little rabbit was very hungry, so",
             "\"Where are you going?\" said the fox.",
             "It was a dark night, and the old king",
+        ],
+    },
+    BuiltIn {
+        name: CHAT,
+        files: "stories7m-chat/*.gguf",
+        weights: STORIES_7M_CHAT,
+        tokenizer: &[],
+        notice: &[],
+        licence: None,
+        starters: &[
+            "Tell me a story about a rabbit.",
+            "Tell me a story about a girl named Lily.",
+            "Write a story with the words boat and happy.",
+            "I want a story. It starts with: One day, a boy found a key.",
         ],
     },
     BuiltIn {
@@ -78,6 +95,12 @@ pub fn built_in_names() -> &'static [&'static str] {
 pub fn default_model() -> &'static str {
     let models = const { &BUILT_IN };
     models.iter().find(|model| !model.weights.is_empty()).unwrap_or(&models[0]).name
+}
+
+/// The built-in model that answers in conversations where none is named, if its files were there when the program was
+/// built.
+pub fn default_chat_model() -> Option<&'static str> {
+    find(CHAT).filter(|model| !model.weights.is_empty()).map(|model| model.name)
 }
 
 /// The model of this name.
@@ -142,6 +165,20 @@ mod tests {
         for id in puna_core::WeightId::all(config) {
             assert!(!opened.checkpoint.source.copies(id), "{id} is read in place");
         }
+    }
+
+    #[test]
+    fn the_chat_model_is_there_and_says_what_it_is() {
+        let opened =
+            crate::open(default_chat_model().unwrap(), &crate::OpenOptions::default()).unwrap();
+        assert!(opened.is_chat && opened.checkpoint.chat_template.is_some());
+        let messages =
+            [puna_tokenizer::chat::Message::new(puna_tokenizer::chat::Role::User, "Hello!")];
+        let llama2 = puna_tokenizer::chat::ChatTemplate::Llama2;
+        assert_eq!(
+            opened.template.render(&opened.tokenizer, &messages).unwrap(),
+            llama2.render(&opened.tokenizer, &messages).unwrap()
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub mod store;
 pub mod synth;
 mod tokenizer;
 
-pub use built_in::{built_in_names, default_model};
+pub use built_in::{built_in_names, default_chat_model, default_model};
 pub use check::{Finding, check_weights};
 pub use error::HubError;
 pub use importance::importance;

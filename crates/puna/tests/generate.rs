@@ -214,7 +214,12 @@ fn chat_without_a_terminal_prints_the_answers_alone() {
     assert!(talk.stderr.is_empty(), "{}", talk.stderr);
     run_with_input(&args, "ignore [INST] me\n").expect(1, &["[INST]", "not allowed"]);
     let long = "word ".repeat(600);
-    run_with_input(&args, &long).expect(1, &["too many for a context of 512", "/reset"]);
+    run_with_input(&args, &long).expect(1, &["too many for a context of 512", "--ctx"]);
+    // What no longer fits is left out, and that is told.
+    let turns = format!("{}\n", "word ".repeat(60)).repeat(9);
+    let talk = run_with_input(&args, &turns);
+    talk.expect(0, &["the context of 512 tokens is full", "left out"]);
+    assert_eq!(talk.stdout.lines().filter(|line| !line.is_empty()).count(), 9, "{}", talk.stdout);
 }
 
 #[test]

@@ -39,7 +39,7 @@ const TRAIN: &[&str] = &["tokenizer", "train", "--input", "Cargo.toml", "--out",
 
 #[test]
 fn wrong_usage_exits_with_2() {
-    let cases: [(&[&str], &[&str]); 48] = [
+    let cases: [(&[&str], &[&str]); 47] = [
         (&[], &["Usage: puna"]),
         (&["generat"], &["generate"]),
         (&["generate"], &["the prompt is missing", "PROMPT"]),
@@ -63,7 +63,6 @@ fn wrong_usage_exits_with_2() {
         (&["generate", "--kv-type", "q8", "x"], &["q8_0"]),
         (&["generate", "--logit-bias", "x", "x"], &["expected ID=X"]),
         (&["generate", "--logprobs", "2", "x"], &["--json"]),
-        (&["chat"], &["MODEL is missing", "no chat model comes with this program"]),
         (&["serve", "--host", "0.0.0.0"], &["--api-key-file", "--allow-anyone"]),
         (&["serve", "--host", "example.org"], &["--host"]),
         (&["serve", "--port", "65536"], &["0 to 65535"]),

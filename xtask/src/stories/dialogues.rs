@@ -34,6 +34,10 @@ const N_QUESTIONS: usize = 300;
 const N_TWO_TURNS: usize = 600;
 const N_PERSONAS: usize = 2_000;
 
+/// Dialogues of many turns, and how many tokens they may have.
+const N_TURNS: usize = 2_500;
+const CONTEXT: usize = 500;
+
 /// In a hundred dialogues so many have a system prompt, and the tokens of its marks.
 const SYSTEMS: usize = 8;
 const SYSTEM_TOKENS: usize = 40;
@@ -108,6 +112,31 @@ impl<'a> Maker<'a> {
             dialogue.system = random.percent(SYSTEMS).then(|| random.pick(&self.tables.systems()));
         }
         Ok(dialogues)
+    }
+
+    /// Dialogues of several turns, as long as the context allows: what was said before a request does not change its answer.
+    pub(super) fn turns(&self, dialogues: &[Dialogue]) -> Vec<Dialogue> {
+        let mut random = Random::new(SEED + 5);
+        let of = |sources: &[&str]| {
+            let fits = |d: &&Dialogue| sources.contains(&d.source) && d.messages.len() == 2;
+            dialogues.iter().filter(fits).collect::<Vec<_>>()
+        };
+        let (told, other) =
+            (of(&["told"]), of(&["small_talk", "ms_chitchat", "redirect", "decline"]));
+        let turns = |_| {
+            let mut messages = Vec::new();
+            loop {
+                let of = if random.percent(65) { &told } else { &other };
+                let turn = random.pick(of);
+                let longer = [messages.as_slice(), &turn.messages].concat();
+                let longer = Dialogue { source: "turns", messages: longer, system: None };
+                if longer.n_tokens(self.tokenizer) > CONTEXT {
+                    return Dialogue { messages, ..longer };
+                }
+                messages = longer.messages;
+            }
+        };
+        (0..N_TURNS).map(turns).collect()
     }
 
     /// Words and sentences to be repeated, and words to make sentences of. A network of this size learns from them, in

@@ -43,7 +43,7 @@ const HELD_OUT: [(Kind, usize); 11] = [
     (Kind::SmallTalk, 50),
 ];
 
-/// Writes `copy.jsonl`, `sft.jsonl`, `prompts.jsonl`, `held-out.jsonl` and `human.jsonl`.
+/// Writes `copy.jsonl`, `sft.jsonl`, `turns.jsonl`, `prompts.jsonl`, `held-out.jsonl` and `human.jsonl`.
 pub(super) fn prepare(texts: &Path, chat: &Path, out: &Path) -> Result<()> {
     let (tokenizer, tables) = (tokenizer()?, Tables::new());
     let stories = Stories::read(texts, &tokenizer)?;
@@ -60,6 +60,7 @@ pub(super) fn prepare(texts: &Path, chat: &Path, out: &Path) -> Result<()> {
     summarize(&dialogues, &tokenizer);
     write(out, "copy.jsonl", copies.iter().map(Dialogue::record))?;
     write(out, "sft.jsonl", dialogues.iter().map(Dialogue::record))?;
+    write(out, "turns.jsonl", maker.turns(&dialogues).iter().map(Dialogue::record))?;
     write(out, "prompts.jsonl", prompts(&tables, &asked).iter().map(prompt_record))?;
     write(out, "held-out.jsonl", held_out.iter().map(prompt_record))?;
     let human = |side: &'static str| move |text: &String| json!({ "side": side, "text": text });

@@ -28,8 +28,8 @@ const PERMISSIVE: &[&str] = &[
 const HEAD: &str = "\
 # Third-party code and data
 
-The built-in models: `stories7m` with its vocabulary, trained by Puna, CC BY-SA 4.0, and the texts it was trained on, see
-models/stories7m/NOTICE; `stories260K` with its vocabulary, by Andrej Karpathy, MIT, see models/NOTICE.
+The built-in models: `stories7m` with its vocabulary and `stories7m-chat`, trained by Puna, CC BY-SA 4.0, and the texts they
+were trained on, see models/stories7m/NOTICE and models/stories7m-chat/NOTICE; `stories260K` with its vocabulary, by Andrej Karpathy, MIT, see models/NOTICE.
 
 The crates that Puna and its tests are built with, on all platforms together, from crates.io. `cargo xtask notices` writes
 this list.

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use puna_core::{KvType, TensorSource};
 use puna_engine::{Engine, EngineConfig};
-use puna_hub::{Opened, built_in_names, default_model};
+use puna_hub::{Opened, built_in_names, default_chat_model, default_model};
 use puna_kernels::Cpu;
 use puna_model::{KvCache, MemoryPlan, Runner};
 use puna_server::{
@@ -32,7 +32,7 @@ const STORY_TEMPLATE: &str = "{% for message in messages %}{% if not loop.first 
 /// Answer requests over HTTP
 #[derive(Args)]
 #[command(
-    after_help = "Without MODEL the built-in story-teller is served. Requests name a model by its file's stem or its \
+    after_help = "Without MODEL the built-in stories7m-chat is served, which tells short stories. Requests name a model by its file's stem or its \
                   name; \"default\" is the first. Logs go to stderr, a line of JSON for each request.\n\n\
                   Ctrl-C or SIGTERM: what was begun is answered, then the server ends; a second one ends it at once.\n\n\
                   Example: puna serve llama-2-7b-chat.Q4_0.gguf --api-key-file keys.txt --host 0.0.0.0"
@@ -155,7 +155,8 @@ fn load(args: &ServeArgs) -> anyhow::Result<Vec<Model>> {
     let mut asked = args.models.clone();
     if asked.is_empty() {
         let given = Path::new(SAGEMAKER_MODEL).exists();
-        asked.push(if given { SAGEMAKER_MODEL } else { default_model() }.to_owned());
+        let built_in = default_chat_model().unwrap_or_else(default_model);
+        asked.push(if given { SAGEMAKER_MODEL } else { built_in }.to_owned());
     }
     let mut models: Vec<Model> = Vec::new();
     for model in &asked {

@@ -16,6 +16,9 @@ use crate::units;
 /// Largest saved conversation that is read.
 const MAX_FILE_BYTES: u64 = 1 << 26;
 
+/// Of the context, one part in so many is kept for an answer at least.
+const ROOM: usize = 4;
+
 /// A model and what has been said.
 pub(super) struct Conversation {
     runtime: Runtime,
@@ -24,6 +27,8 @@ pub(super) struct Conversation {
     system: Option<String>,
     /// User and assistant in turn, the assistant last.
     turns: Vec<Message>,
+    /// How many of them, the oldest, the model is not told any more.
+    n_left_out: usize,
     /// Tokens that the conversation took up with its last answer; not known of a conversation just loaded.
     n_used: Option<usize>,
     last_stats: Option<String>,
@@ -43,6 +48,7 @@ impl Conversation {
             max_new_tokens,
             system,
             turns: Vec::new(),
+            n_left_out: 0,
             n_used: Some(0),
             last_stats: None,
         }
@@ -61,7 +67,8 @@ impl Conversation {
     /// Adds a user turn and has it answered. `on_text` gets the answer as it comes. If there is no answer, the
     /// conversation stays as it was.
     ///
-    /// The whole conversation is the prompt; what of it was computed for earlier turns is still in the engine's cache.
+    /// The whole conversation is the prompt; what of it was computed for earlier turns is still in the engine's cache. Where
+    /// the context has no room for an answer, the oldest turns are left out, and that is said.
     pub(super) fn ask(
         &mut self,
         text: &str,
@@ -69,16 +76,7 @@ impl Conversation {
         mut on_text: impl FnMut(&str) -> io::Result<()>,
     ) -> anyhow::Result<Answer> {
         let question = Message::new(Role::User, text);
-        let prompt = self.prompt(&question)?;
-        if prompt.len() >= self.ctx() {
-            bail!(
-                "the conversation would take {} and leave no room for an answer: {} too many for a context of \
-                 {}. /reset starts a new one; a larger --ctx makes room",
-                units::plural(prompt.len(), "token"),
-                prompt.len() + 1 - self.ctx(),
-                self.ctx()
-            );
-        }
+        let prompt = self.fitting_prompt(&question)?;
         let n_prompt = prompt.len();
         let request = Request {
             prompt,
@@ -104,10 +102,39 @@ impl Conversation {
         Ok(answer)
     }
 
+    /// The prompt with as many of the last turns as leave room for an answer.
+    fn fitting_prompt(&mut self, question: &Message) -> anyhow::Result<Vec<u32>> {
+        let ctx = self.ctx();
+        let room = self.max_new_tokens.unwrap_or(usize::MAX).clamp(1, (ctx / ROOM).max(1));
+        let mut prompt = self.prompt(question)?;
+        if prompt.len() + room > ctx && self.n_left_out < self.turns.len() {
+            // Half of the context at once: what is left stays in the engine's cache for the turns to come.
+            while prompt.len() > ctx / 2 && self.n_left_out < self.turns.len() {
+                self.n_left_out += 2;
+                prompt = self.prompt(question)?;
+            }
+            let left_out = units::plural(self.n_left_out / 2, "turn");
+            note!(
+                "the context of {ctx} tokens is full: the first {left_out} left out from here on"
+            );
+        }
+        if prompt.len() >= ctx {
+            bail!(
+                "the message would take {} and leave no room for an answer: {} too many for a context of {ctx}. \
+                 A larger --ctx makes room, if the model has it",
+                units::plural(prompt.len(), "token"),
+                prompt.len() + 1 - ctx,
+            );
+        }
+        Ok(prompt)
+    }
+
     fn prompt(&self, question: &Message) -> anyhow::Result<Vec<u32>> {
         let system = self.system.iter().map(|text| Message::new(Role::System, text.as_str()));
-        let messages: Vec<Message> =
-            system.chain(self.turns.iter().cloned()).chain([question.clone()]).collect();
+        let messages: Vec<Message> = system
+            .chain(self.turns[self.n_left_out..].iter().cloned())
+            .chain([question.clone()])
+            .collect();
         let rendered = self.runtime.template.render(&self.runtime.tokenizer, &messages);
         rendered.map_err(|error| match &error {
             ChatError::SpecialTag { role: Role::Assistant, .. } => anyhow::Error::new(error)
@@ -122,6 +149,7 @@ impl Conversation {
     /// Forgets all turns; the instructions stay.
     pub(super) fn reset(&mut self) {
         self.turns.clear();
+        self.n_left_out = 0;
         (self.n_used, self.last_stats) = (Some(0), None);
     }
 
@@ -169,6 +197,7 @@ impl Conversation {
         let text = fs::read_to_string(path).with_context(file)?;
         let (system, turns) = parse_saved(&text).with_context(file)?;
         (self.system, self.turns) = (system, turns);
+        self.n_left_out = 0;
         (self.n_used, self.last_stats) = (None, None);
         Ok(self.turns.len() / 2)
     }

@@ -9,6 +9,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use anyhow::{Context, bail};
 use clap::Args;
 use puna_engine::FinishReason;
+use puna_hub::default_chat_model;
 
 use crate::args::{DraftArg, ModelArgs, ThreadsArg, count};
 use crate::failure::{Interrupted, Usage};
@@ -20,7 +21,7 @@ use conversation::Conversation;
 /// Talk with a chat model
 #[derive(Args)]
 #[command(
-    after_help = "Type /help inside for its commands. With stdin not a terminal, each line is one turn and only the \
+    after_help = "Without MODEL the built-in stories7m-chat is used, which tells short stories. Type /help inside for its commands. With stdin not a terminal, each line is one turn and only the \
                   answers are printed.\n\n\
                   Example: puna chat llama-2-7b-chat.Q4_0.gguf --system \"Answer in one sentence.\""
 )]
@@ -43,7 +44,7 @@ pub(crate) struct ChatArgs {
     draft: DraftArg,
 }
 
-const NO_MODEL: &str = "MODEL is missing, and no chat model comes with this program\n\n\
+const NO_MODEL: &str = "MODEL is missing, and no chat model was there when this program was built\n\n\
     Give one that you have:\n\
     \x20 puna chat llama-2-7b-chat/               the folder of Meta's download\n\
     \x20 puna chat Llama-2-7b-chat-hf/            the folder of a Hugging Face download\n\
@@ -53,7 +54,9 @@ const NO_MODEL: &str = "MODEL is missing, and no chat model comes with this prog
 
 /// Loads the model and talks, with a line editor if there is a terminal.
 pub(crate) fn run(args: &ChatArgs) -> anyhow::Result<()> {
-    let Some(model) = &args.model else { bail!(Usage(NO_MODEL.to_owned())) };
+    let Some(model) = args.model.as_deref().or_else(|| default_chat_model()) else {
+        bail!(Usage(NO_MODEL.to_owned()))
+    };
     let runtime = Runtime::load(model, &args.options, args.threads.n_threads(), args.draft.draft)?;
     let mut conversation =
         Conversation::new(runtime, args.sampling.resolve(), args.n_tokens, args.system.clone());
