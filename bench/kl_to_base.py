@@ -2,10 +2,10 @@
 
     python bench/kl_to_base.py BASE POLICY ANSWERS.jsonl
 
-BASE and POLICY are folders that `transformers` opens (checkpoints of puna's recipes are; `puna convert` makes one of any
-model); ANSWERS is what `puna answer POLICY` wrote. Of every answered prompt in Llama 2's form both models give a distribution
-at each token of the answer and at its end; KL(policy || base) is summed exactly over the vocabulary. Printed: the mean per
-token and per answer in nats, with 95 % intervals by bootstrap over answers.
+BASE and POLICY are folders that `transformers` opens, BASE with the tokenizer (checkpoints of puna's recipes are; `puna
+convert` makes one of any model); ANSWERS is what `puna answer POLICY` wrote. Of every answered prompt in Llama 2's form both
+models give a distribution at each token of the answer and at its end; KL(policy || base) is summed exactly over the
+vocabulary. Printed: the mean per token and per answer in nats, with 95 % intervals by bootstrap over answers.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def interval(per_answer, lengths, draws=2000):
 
 def main():
     args = parse_args()
-    tokenizer = AutoTokenizer.from_pretrained(args.policy)
+    tokenizer = AutoTokenizer.from_pretrained(args.base)
     base, policy = (AutoModelForCausalLM.from_pretrained(m, dtype=torch.float32).eval() for m in (args.base, args.policy))
     sums, lengths = [], []
     for line in args.answers.read_text().splitlines():

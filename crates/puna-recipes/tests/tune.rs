@@ -76,6 +76,32 @@ impl Desk {
         self.run_noting(stage, text, run, n_threads, most).0
     }
 
+    fn open<'a>(
+        &self,
+        stage: &str,
+        text: &str,
+        cpu: &'a Cpu,
+    ) -> Result<Box<dyn Recipe + 'a>, RecipeError> {
+        let (file, folder, options) =
+            (format!("{stage}.toml"), self.0.path(), OpenOptions::default());
+        match stage {
+            "sft" => Sft::new(&file, text, folder, &options, cpu).map(|s| Box::new(s) as _),
+            "reward" => Reward::new(&file, text, folder, &options, cpu).map(|s| Box::new(s) as _),
+            "dpo" => Dpo::new(&file, text, folder, &options, cpu).map(|s| Box::new(s) as _),
+            "ppo" => Ppo::new(&file, text, folder, &options, cpu).map(|s| Box::new(s) as _),
+            "reject" => Reject::new(&file, text, folder, &options, cpu).map(|s| Box::new(s) as _),
+            "distill" => Distill::new(&file, text, folder, &options, cpu).map(|s| Box::new(s) as _),
+            "gatt" => Gatt::new(&file, text, folder, &options, cpu).map(|s| Box::new(s) as _),
+            "align" => Align::new(&file, text, folder, &options, cpu).map(|s| Box::new(s) as _),
+            other => panic!("no stage {other}"),
+        }
+    }
+
+    /// What a stage says that it will do.
+    fn plan(&self, stage: &str, text: &str) -> Result<Vec<String>, RecipeError> {
+        Ok(self.open(stage, text, &Cpu::new(1).unwrap())?.plan())
+    }
+
     fn run_noting(
         &self,
         stage: &str,
@@ -84,22 +110,8 @@ impl Desk {
         n_threads: usize,
         most: u64,
     ) -> (Result<Ending, RecipeError>, Vec<String>) {
-        let (cpu, options) = (Cpu::new(n_threads).unwrap(), OpenOptions::default());
-        let (file, folder) = (format!("{stage}.toml"), self.0.path());
-        let opened: Result<Box<dyn Recipe + '_>, RecipeError> = match stage {
-            "sft" => Sft::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
-            "reward" => Reward::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
-            "dpo" => Dpo::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
-            "ppo" => Ppo::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
-            "reject" => Reject::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
-            "distill" => {
-                Distill::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _)
-            }
-            "gatt" => Gatt::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
-            "align" => Align::new(&file, text, folder, &options, &cpu).map(|s| Box::new(s) as _),
-            other => panic!("no stage {other}"),
-        };
-        let recipe = match opened {
+        let cpu = Cpu::new(n_threads).unwrap();
+        let recipe = match self.open(stage, text, &cpu) {
             Ok(recipe) => recipe,
             Err(e) => return (Err(e), Vec::new()),
         };
@@ -404,6 +416,80 @@ fn a_plan_runs_stages_in_order_and_goes_on() {
     };
     let scores: Vec<f64> = table.lines().map(score).collect();
     assert!(scores[1] > scores[0], "{table}");
+}
+
+/// Every kind of fault is left out on demand, counted, and told with the place of its first; else it ends the run.
+#[test]
+fn what_is_left_out_is_told() {
+    let desk = Desk::new();
+    let message = |role: &str, content: &str| json!({ "role": role, "content": content });
+    let good = json!({ "messages": [message("user", "Say cat."), message("assistant", "cat")] });
+    let faults = [
+        json!({ "messages": [message("assistant", "Hi"), message("user", "Hi")] }),
+        json!({ "messages": [message("user", "Hi"), message("assistant", " ")] }),
+        json!({ "messages": [message("user", "Hi"), message("assistant", &"so ".repeat(400))] }),
+        json!({ "messages": [message("user", "Hi"), message("assistant", "")] }),
+    ];
+    let lines: Vec<_> =
+        [&good].into_iter().chain(&faults).chain([&good]).map(|v| format!("{v}\n")).collect();
+    fs::write(desk.path("mixed.jsonl"), lines.concat()).unwrap();
+    let pairs = [
+        json!({ "prompt": [message("user", "Say cat.")], "chosen": "cat", "rejected": "dog" }),
+        json!({ "prompt": [message("user", "Say cat.")], "chosen": "cat", "rejected": "cat" }),
+        json!({ "prompt": [message("user", "Say cat.")], "rejected": "cat" }),
+    ];
+    let more = NOUNS.map(|noun| {
+        let prompt = [message("user", &format!("Say {noun}, please."))];
+        json!({ "prompt": prompt, "chosen": noun, "rejected": "no", "safety": "both_safe" })
+    });
+    let pairs: String = pairs.iter().chain(&more).map(|v| format!("{v}\n")).collect();
+    fs::write(desk.path("mixed-pairs.jsonl"), pairs).unwrap();
+    let prompts = [
+        json!({ "prompt": "Say cat." }),
+        json!({ "prompt": "" }),
+        json!({ "prompt": "cat ".repeat(600) }),
+    ];
+    fs::write(desk.path("mixed-prompts.jsonl"), prompts.map(|v| format!("{v}\n")).concat())
+        .unwrap();
+
+    let sft = SFT.replace("chat.jsonl", "mixed.jsonl");
+    let reward = REWARD.replace("pairs.jsonl", "mixed-pairs.jsonl");
+    desk.run("sft", SFT, "sft", 1, 1).unwrap();
+    desk.run("reward", REWARD, "rm", 1, 1).unwrap();
+    let reject = format!(
+        "model = \"stories260K\"\nhelpfulness = \"{}\"\nk = 2\nmax_new_tokens = 8\n[[prompts]]\npath = \"mixed-prompts.jsonl\"\n",
+        desk.checkpoint("rm")
+    );
+    for (stage, text, left_out) in [
+        (
+            "sft",
+            &sft,
+            &[
+                "1: roles out of order, first",
+                "2: an empty answer, first",
+                "1: longer than a row, first",
+            ][..],
+        ),
+        ("reward", &reward, &["1: equal answers, first", "1: a missing or wrong field, first"]),
+        ("reject", &reject, &["1: an empty prompt, first", "1: too long to be answered, first"]),
+    ] {
+        let refused = desk.plan(stage, text).unwrap_err().to_string();
+        assert!(refused.contains("line 2"), "{refused}");
+        let skipping = match stage {
+            "reject" => format!("{text}unfit = \"skip\"\n"),
+            _ => format!("unfit = \"skip\"\n{text}"),
+        };
+        let plan = desk.plan(stage, &skipping).unwrap();
+        let told: Vec<_> = plan.iter().filter(|line| line.starts_with("left out")).collect();
+        assert_eq!(told.len(), left_out.len(), "{told:?}");
+        for expected in left_out {
+            let line = told.iter().find(|line| line.contains(expected));
+            assert!(
+                line.is_some_and(|line| line.contains("line ")),
+                "{told:?} has no {expected:?}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -1,14 +1,12 @@
 //! Conversations of files as items to be packed.
 
-use std::collections::BTreeMap;
-
 use puna_data::Sha256;
 use puna_data::chat::{ChatRecord, read_chat};
 use puna_tokenizer::chat::{TrainingDialogue, render_training};
 
 use super::config::{Learn, SftConfig, Unfit};
 use crate::RecipeError;
-use crate::tune::{Base, Item, Place, shuffled};
+use crate::tune::{Base, Item, LeftOut, Place, shuffled};
 
 /// What was read, and what of it is used.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +14,7 @@ pub(super) struct Counts {
     /// For each file, its name, conversations in it and those taken.
     files: Vec<(String, usize, usize)>,
     /// Conversations left out, by what is wrong with them.
-    left_out: BTreeMap<String, usize>,
+    left_out: LeftOut,
 }
 
 impl Counts {
@@ -25,8 +23,7 @@ impl Counts {
         let file = |(name, n, taken): &(String, usize, usize)| {
             format!("data        {name}: {taken} of {n} conversations")
         };
-        let left_out = |(why, n): (&String, &usize)| format!("left out    {n}: {why}");
-        self.files.iter().map(file).chain(self.left_out.iter().map(left_out)).collect()
+        self.files.iter().map(file).chain(self.left_out.lines()).collect()
     }
 }
 
@@ -52,10 +49,7 @@ pub(super) fn read(
         let path = place.path(&table.path);
         let name = path.display().to_string();
         let (mut records, problems) = read_chat(&path, None, config.unfit.into())?;
-        for (kind, found) in problems.iter() {
-            *counts.left_out.entry(format!("{name}: {}", kind.name())).or_default() +=
-                found.n as usize;
-        }
+        counts.left_out.add_problems(&name, &problems);
         let n_found = records.len();
         if let Some(most) = table.at_most {
             choose(&mut records, most, config.seed, i as u64);
@@ -65,7 +59,7 @@ pub(super) fn read(
             let item = match item(record, table.learn, base, seq_len) {
                 Ok(item) => item,
                 Err(why) if config.unfit == Unfit::Skip => {
-                    *counts.left_out.entry(format!("{name}: {}", why.kind)).or_default() += 1;
+                    counts.left_out.add(&name, record.line, why.kind, &why.detail);
                     continue;
                 }
                 Err(why) => {

@@ -2,6 +2,7 @@
 
 mod base;
 mod items;
+mod left_out;
 mod pairs;
 mod prompts;
 mod samples;
@@ -11,6 +12,7 @@ mod writer;
 
 pub(crate) use base::Base;
 pub(crate) use items::{Item, Packed, RowBatch, pack, shuffled};
+pub(crate) use left_out::LeftOut;
 pub(crate) use pairs::{Pair, PairBatch, Pairs, PairsTable, batches, read_pairs};
 pub(crate) use prompts::{Prompt, Prompts, PromptsTable, read_prompt_files};
 pub(crate) use samples::{Growing, JsonDialogue, JsonMessage, read_lines, to_json, write_lines};

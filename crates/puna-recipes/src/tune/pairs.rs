@@ -1,6 +1,5 @@
 //! Pairs of answers to one prompt, as reward models and DPO learn from them.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use puna_data::Sha256;
@@ -8,7 +7,7 @@ use puna_data::chat::{OnProblem, PreferenceRecord, RequiredLabels, SafetyLabel, 
 use puna_tokenizer::chat::{Message, Role, TrainingDialogue, render_training};
 use serde::Deserialize;
 
-use super::{Base, Item, Packed, Place, pack, shuffled};
+use super::{Base, Item, LeftOut, Packed, Place, pack, shuffled};
 use crate::RecipeError;
 
 /// A file of pairs.
@@ -57,22 +56,20 @@ pub(crate) fn read_pairs(
     }
     let shares: f64 = tables.iter().filter_map(|table| table.share).sum();
     place.check("share", shares < 1.0, "shares of together less than 1", shares)?;
-    let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
+    let mut left_out = LeftOut::default();
     let mut files = Vec::new();
     for (i, table) in tables.iter().enumerate() {
         let path = place.path(&table.path);
         let name = path.display().to_string();
         let (records, problems) =
             read_preferences(&path, None, RequiredLabels::default(), on_problem)?;
-        for (kind, found) in problems.iter() {
-            *left_out.entry(format!("{name}: {}", kind.name())).or_default() += found.n as usize;
-        }
+        left_out.add_problems(&name, &problems);
         let mut pairs = Vec::new();
         for record in &records {
             match pair(record, base, seq_len) {
                 Ok(pair) => pairs.push((is_held_out(record, fraction), pair)),
                 Err(why) if on_problem == OnProblem::Skip => {
-                    *left_out.entry(format!("{name}: {}", why.kind)).or_default() += 1;
+                    left_out.add(&name, record.line, why.kind, &why.detail);
                 }
                 Err(why) => {
                     let (line, detail) = (record.line, why.detail);
@@ -96,7 +93,7 @@ pub(crate) fn read_pairs(
             if is_held_out { held_out.push(pair) } else { train.push(pair) }
         }
     }
-    lines.extend(left_out.iter().map(|(why, n)| format!("left out    {n}: {why}")));
+    lines.extend(left_out.lines());
     if train.is_empty() {
         return Err(RecipeError::Check(format!("{}: no pair is left to train on", place.file)));
     }
