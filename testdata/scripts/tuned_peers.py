@@ -166,6 +166,20 @@ def reward(puna, work, base, tokens, margin, weight):
     print(f"{name}: scores within {worst:.1e} of transformers'")
 
 
+def reward_adapters(puna, work, base, tokens):
+    text = (work / "reward-none-0.0.toml").read_text()
+    (work / "adapted.toml").write_text(text + "[lora]\nrank = 4\nalpha = 8.0\n")
+    run(puna, "reward", "train", work / "adapted.toml", "--out", work / "adapted")
+    last = last_checkpoint(work / "adapted")
+    scored = [json.loads(line)["reward"] for line in run(puna, "reward", "score", last, work / "answers.jsonl").splitlines()]
+    model = LlamaForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32)
+    model = PeftModel.from_pretrained(model, last)
+    theirs = [model(tokens(u, a)[0]).logits[0, 0].item() for u, a, *_ in PAIRS]
+    worst = max(abs(a - b) for a, b in zip(scored, theirs, strict=True))
+    assert worst < 0.05, f"{scored}, peft {theirs}"
+    print(f"reward model of adapters: scores within {worst:.1e} of peft's")
+
+
 def dpo(puna, work, base, tokens):
     beta = 0.1
     (work / "dpo.toml").write_text(
@@ -201,4 +215,5 @@ if __name__ == "__main__":
         fine_tuning(program, folder, folder / "base", tokenize)
         for case in [("none", 0.0), ("small", 0.0), ("large", 0.0), ("small", 0.5)]:
             reward(program, folder, folder / "base", tokenize, *case)
+        reward_adapters(program, folder, folder / "base", tokenize)
         dpo(program, folder, folder / "base", tokenize)

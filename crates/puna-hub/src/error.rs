@@ -30,6 +30,12 @@ pub enum HubError {
         /// Whether it may be a repository that can be pulled.
         pull: bool,
     },
+    /// Adapters on adapters without an end.
+    #[error("expected at most {most} folders of adapters on one model, found more")]
+    TooDeep {
+        /// As many as there may be.
+        most: usize,
+    },
     /// A built-in model whose files were not there when the program was built.
     #[error(
         "{name} is not in this program: models/{files} were missing when it was built; give a model file or folder instead"

@@ -1,7 +1,8 @@
 //! Opens any MODEL, whatever its form, with its tokenizer and chat template; writes models; fetches them.
 //!
 //! A MODEL is a file, a folder, one of the [`built_in_names`], or the name of a model in the [`store`]. Its tokenizer is looked for in the model file,
-//! beside it, and in the folder above (where Meta's download puts it).
+//! beside it, and in the folder above (where Meta's download puts it). A folder of adapters is the model that they name,
+//! with them added.
 #![forbid(unsafe_code)]
 
 mod built_in;
@@ -15,6 +16,7 @@ mod llama2;
 mod lora;
 mod near;
 mod open;
+mod place;
 pub mod pull;
 pub mod quantize;
 mod shown;
@@ -27,5 +29,8 @@ pub use check::{Finding, check_weights};
 pub use error::HubError;
 pub use importance::importance;
 pub use licence::licence_of;
+pub use lora::is_adapters;
 pub use near::near_matches;
-pub use open::{OpenOptions, Opened, open, open_checkpoint, open_tokenizer};
+pub use open::{
+    OpenOptions, Opened, OpenedScorer, open, open_checkpoint, open_scorer, open_tokenizer,
+};

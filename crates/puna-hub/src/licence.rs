@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::llama2::{is_llama2_link, is_llama2_name, is_llama2_text};
-use crate::open::{Place, locate};
+use crate::place::{Place, locate};
 use crate::pull::{Reference, StatedLicence};
 use crate::store::{Store, StoreError, check_path, hex, now};
 use crate::{HubError, OpenOptions, shown};
@@ -186,7 +186,13 @@ pub fn licence_of(
     checkpoint: &Checkpoint,
     options: &OpenOptions,
 ) -> Result<Option<Licence>, HubError> {
-    Ok(match locate(model, options)? {
+    Ok(of_place(locate(model, options)?, checkpoint))
+}
+
+/// The licence of the model at `place`; adapters are under that of the model they were made from.
+fn of_place(place: Place, checkpoint: &Checkpoint) -> Option<Licence> {
+    match place {
+        Place::Adapters { base, .. } => of_place(*base, checkpoint),
         Place::Pulled { manifest, .. } => {
             let Acceptance { id, sha256, accepted } = manifest.licence;
             let source = "accepted when it was pulled".to_owned();
@@ -200,7 +206,7 @@ pub fn licence_of(
         Place::Path(path) => {
             stated_in(checkpoint).or_else(|| embedded_in(checkpoint)).or_else(|| beside(&path))
         }
-    })
+    }
 }
 
 /// What the metadata of a GGUF file state.

@@ -17,21 +17,112 @@ use serde::Deserialize;
 
 use crate::HubError;
 
+/// The files of a folder of adapters.
+const CONFIG: &str = "adapter_config.json";
+const WEIGHTS: &str = "adapter_model.safetensors";
+
 /// What PEFT puts before the names of the model inside it.
 const PREFIX: &str = "base_model.model.";
+
+/// The row of a network that scores texts, as PEFT names a module that is saved as a whole.
+const SCORE: &str = "base_model.model.score.weight";
+
+/// Whether a folder holds adapters, and no model of its own.
+pub fn is_adapters(folder: &Path) -> bool {
+    folder.join(CONFIG).is_file() && !folder.join("config.json").exists()
+}
+
+/// What a network with its adapters does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Predicts tokens.
+    Language,
+    /// Scores texts: one label.
+    Score,
+}
+
+impl Task {
+    /// PEFT's word for it, which a file of the first kind may lack.
+    fn is_named(self, name: Option<&str>) -> bool {
+        match self {
+            Self::Language => name.is_none_or(|name| name == self.name()),
+            Self::Score => name == Some(self.name()),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Language => "CAUSAL_LM",
+            Self::Score => "SEQ_CLS",
+        }
+    }
+}
 
 /// What counts of `adapter_config.json`.
 #[derive(Deserialize)]
 struct Config {
+    base_model_name_or_path: Option<String>,
+    task_type: Option<String>,
     peft_type: String,
     r: usize,
     lora_alpha: f32,
+    #[serde(default)]
+    alpha_pattern: Option<BTreeMap<String, f32>>,
     #[serde(default)]
     use_rslora: bool,
     #[serde(default)]
     use_dora: bool,
     #[serde(default)]
     fan_in_fan_out: bool,
+}
+
+impl Config {
+    /// Reads it in a folder of adapters.
+    fn read(folder: &Path) -> Result<Self, HubError> {
+        let path = folder.join(CONFIG);
+        let file = path.display().to_string();
+        let bytes = std::fs::read(&path).map_err(|source| HubError::Io { path, source })?;
+        let config: Self = serde_json::from_slice(&bytes).map_err(|e| {
+            FormatError::malformed(&file, "document", "what PEFT writes for LoRA", e)
+        })?;
+        let one_alpha = config.alpha_pattern.as_ref().is_none_or(BTreeMap::is_empty);
+        for (field, fits, expected) in [
+            ("peft_type", config.peft_type == "LORA", "LORA"),
+            ("r", config.r > 0, "1 or more"),
+            ("alpha_pattern", one_alpha, "none"),
+            ("use_dora", !config.use_dora, "false"),
+            ("fan_in_fan_out", !config.fan_in_fan_out, "false"),
+        ] {
+            if !fits {
+                return Err(FormatError::malformed(&file, field, expected, "another value").into());
+            }
+        }
+        Ok(config)
+    }
+}
+
+/// The model that the adapters in `folder` belong to, as `locate` finds what they call it.
+pub(crate) fn base_of<T>(
+    folder: &Path,
+    locate: impl FnOnce(&str) -> Result<T, HubError>,
+) -> Result<T, HubError> {
+    let wrong = |found: String| {
+        let (file, key) = (folder.join(CONFIG), "base_model_name_or_path");
+        let expected = "the model that the adapters are added to";
+        FormatError::malformed(file.display(), key, expected, found)
+    };
+    let Some(base) = Config::read(folder)?.base_model_name_or_path else {
+        return Err(wrong("none; name it here, or add them to it with --lora".to_owned()).into());
+    };
+    match locate(&base) {
+        Err(HubError::NotFound { .. }) => {
+            Err(wrong(format!("{base:?}, and no file, folder or model is called that")).into())
+        }
+        Err(HubError::TooDeep { most }) => {
+            Err(wrong(format!("{base:?}, whose own base is more than {most} folders away")).into())
+        }
+        found => found,
+    }
 }
 
 /// One matrix' adapter.
@@ -48,42 +139,42 @@ pub(crate) struct Adapted {
     base: Arc<dyn TensorSource>,
     adapters: BTreeMap<WeightId, Adapter>,
     scale: f32,
+    score: Option<Vec<f32>>,
 }
 
 impl Adapted {
     /// Reads the adapters in `folder` for the model `base`.
     ///
     /// # Errors
-    /// No such files, another kind of adapters, or ones of another network.
-    pub(crate) fn open(base: Arc<dyn TensorSource>, folder: &Path) -> Result<Self, HubError> {
-        let read = |name: &str| {
-            let path = folder.join(name);
-            std::fs::read(&path).map_err(|source| HubError::Io { path, source })
-        };
-        let path = folder.join("adapter_config.json").display().to_string();
-        let config: Config =
-            serde_json::from_slice(&read("adapter_config.json")?).map_err(|e| {
-                FormatError::malformed(&path, "document", "what PEFT writes for LoRA", e)
-            })?;
-        for (field, fits, expected) in [
-            ("peft_type", config.peft_type == "LORA", "LORA"),
-            ("r", config.r > 0, "1 or more"),
-            ("use_dora", !config.use_dora, "false"),
-            ("fan_in_fan_out", !config.fan_in_fan_out, "false"),
-        ] {
-            if !fits {
-                return Err(FormatError::malformed(&path, field, expected, "another value").into());
-            }
+    /// No such files, another kind of adapters, ones of another task or of another network.
+    pub(crate) fn open(
+        base: Arc<dyn TensorSource>,
+        folder: &Path,
+        task: Task,
+    ) -> Result<Self, HubError> {
+        let config = Config::read(folder)?;
+        let found = config.task_type.as_deref();
+        if !task.is_named(found) {
+            let (file, found) = (folder.join(CONFIG), found.unwrap_or("none"));
+            let wrong = FormatError::malformed(file.display(), "task_type", task.name(), found);
+            return Err(wrong.into());
         }
         let rank = config.r as f32;
         let scale = config.lora_alpha / if config.use_rslora { rank.sqrt() } else { rank };
-        let file = folder.join("adapter_model.safetensors").display().to_string();
-        let bytes = read("adapter_model.safetensors")?;
+        let path = folder.join(WEIGHTS);
+        let file = path.display().to_string();
+        let bytes = std::fs::read(&path).map_err(|source| HubError::Io { path, source })?;
         let arrays = SafeTensors::deserialize(&bytes)
             .map_err(|e| FormatError::malformed(&file, "document", "safetensors", e))?;
         let mut adapters = BTreeMap::new();
         for name in arrays.names() {
-            let Some(module) = name.strip_suffix(".lora_A.weight") else { continue };
+            let Some(module) = name.strip_suffix(".lora_A.weight") else {
+                if name.ends_with(".lora_B.weight") || (task == Task::Score && name == SCORE) {
+                    continue;
+                }
+                let (expected, found) = ("no tensor but adapters", "one");
+                return Err(FormatError::tensor(&file, name, expected, found).into());
+            };
             let id =
                 module.strip_prefix(PREFIX).and_then(|module| hf::id(&format!("{module}.weight")));
             let shape = id.and_then(|id| base.info(id)).map(|info| info.shape);
@@ -101,7 +192,15 @@ impl Adapted {
                 FormatError::malformed(&file, "tensors", "lora_A and lora_B", "none").into()
             );
         }
-        Ok(Self { base, adapters, scale })
+        let dim = base.config().dim;
+        let score =
+            (task == Task::Score).then(|| floats(&file, &arrays, SCORE, [1, dim])).transpose()?;
+        Ok(Self { base, adapters, scale, score })
+    }
+
+    /// The scoring row of a network that scores.
+    pub(crate) fn take_score(&mut self) -> Option<Vec<f32>> {
+        self.score.take()
     }
 }
 

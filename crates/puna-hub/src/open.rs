@@ -1,21 +1,17 @@
 //! From the word on the command line to an open model.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use puna_core::TensorSource;
 use puna_formats::Checkpoint;
 use puna_tokenizer::Tokenizer;
 use puna_tokenizer::chat::ChatTemplate;
 
-use crate::built_in::{self, BuiltIn};
-use crate::lora::Adapted;
-use crate::pull::Reference;
-use crate::store::{Manifest, Store, StoreError};
-use crate::{HubError, near_matches, tokenizer};
-
-/// Most names that an unknown one is met with.
-const MAX_NEAR: usize = 3;
+use crate::lora::{Adapted, Task, base_of};
+use crate::place::{Place, locate, locate_below, with_adapters};
+use crate::store::Store;
+use crate::{HubError, tokenizer};
 
 /// How to open a model.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +30,8 @@ pub struct OpenOptions {
 pub struct Opened {
     /// The name or path it was asked for by.
     pub name: String,
+    /// The model that adapters in a folder called `name` are added to; without such, `name`.
+    pub base: String,
     /// Configuration and tensors.
     pub checkpoint: Checkpoint,
     /// Its tokenizer, of as many pieces as the configuration's vocabulary; fewer only where the options allow it.
@@ -53,7 +51,8 @@ pub struct Opened {
     pub stop_ids: Vec<u32>,
 }
 
-/// Opens a model: `model` is a file, a folder, a built-in name or that of a pulled model.
+/// Opens a model: `model` is a file, a folder, a built-in name or that of a pulled model. A folder of adapters is the model
+/// that they name, with them added.
 ///
 /// # Errors
 /// No such model, files that cannot be used, no tokenizer, or one that does not fit the vocabulary.
@@ -68,10 +67,14 @@ pub fn open(model: &str, options: &OpenOptions) -> Result<Opened, HubError> {
         return Err(HubError::VocabMismatch { tokenizer, n_pieces, model, vocab_size });
     }
     let template = template(model, &checkpoint, &found.tokenizer)?;
-    let is_chat = checkpoint.chat_template.is_some() || says_chat(model);
+    let base = match &place {
+        Place::Adapters { .. } => place.base().to_string(),
+        _ => model.to_owned(),
+    };
+    let is_chat = checkpoint.chat_template.is_some() || says_chat(model) || says_chat(&base);
     let starters = match &place {
         Place::BuiltIn(model) => model.starters,
-        Place::Path(_) | Place::Pulled { .. } => &[],
+        Place::Path(_) | Place::Pulled { .. } | Place::Adapters { .. } => &[],
     };
     let wants_bos = checkpoint.add_bos.unwrap_or(true);
     let bos_id = found.tokenizer.bos_id().filter(|_| wants_bos);
@@ -81,6 +84,7 @@ pub fn open(model: &str, options: &OpenOptions) -> Result<Opened, HubError> {
     let own_tokenizer = options.tokenizer.is_none();
     Ok(Opened {
         name,
+        base,
         checkpoint,
         tokenizer,
         own_tokenizer,
@@ -129,11 +133,35 @@ pub fn open_checkpoint(model: &str, options: &OpenOptions) -> Result<Checkpoint,
 }
 
 /// With the adapters that the options name.
-fn adapted(mut checkpoint: Checkpoint, options: &OpenOptions) -> Result<Checkpoint, HubError> {
-    if let Some(folder) = &options.lora {
-        checkpoint.source = Arc::new(Adapted::open(checkpoint.source, folder)?);
+fn adapted(checkpoint: Checkpoint, options: &OpenOptions) -> Result<Checkpoint, HubError> {
+    match &options.lora {
+        Some(folder) => with_adapters(checkpoint, folder),
+        None => Ok(checkpoint),
     }
-    Ok(checkpoint)
+}
+
+/// A network that scores texts, in a folder of adapters.
+pub struct OpenedScorer {
+    /// The model that they belong to, with them added.
+    pub source: Arc<dyn TensorSource>,
+    /// The row that gives the score, of as many elements as an embedding.
+    pub score: Vec<f32>,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+}
+
+/// Opens a folder of adapters that make a model score texts, as PEFT writes them for `SEQ_CLS` with one label.
+///
+/// # Errors
+/// It is none, or the model that they belong to cannot be opened.
+pub fn open_scorer(folder: &Path, options: &OpenOptions) -> Result<OpenedScorer, HubError> {
+    let base = base_of(folder, |base| locate_below(base, options, 1))?;
+    let checkpoint = base.checkpoint()?;
+    let place = Place::Adapters { folder: folder.to_owned(), base: Box::new(base) };
+    let tokenizer = tokenizer::find(&place, Some(&checkpoint), options)?.tokenizer;
+    let mut adapted = Adapted::open(checkpoint.source, folder, Task::Score)?;
+    let score = adapted.take_score().expect("adapters that score have a row");
+    Ok(OpenedScorer { source: Arc::new(adapted), score, tokenizer })
 }
 
 /// Opens a model's tokenizer alone, and says where it was found. Besides a model, `model` may be a tokenizer's own file,
@@ -152,81 +180,6 @@ pub fn open_tokenizer(model: &str, options: &OpenOptions) -> Result<(Tokenizer, 
         })?,
     };
     Ok((found.tokenizer, found.origin))
-}
-
-/// Where a model is.
-pub(crate) enum Place {
-    Path(PathBuf),
-    /// In the store; `path` is what to open there.
-    Pulled {
-        path: PathBuf,
-        manifest: Box<Manifest>,
-    },
-    BuiltIn(&'static BuiltIn),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Place::Path(path) => path.display().fmt(f),
-            Place::Pulled { manifest, .. } => manifest.model.fmt(f),
-            Place::BuiltIn(model) => f.write_str(model.name),
-        }
-    }
-}
-
-impl Place {
-    fn checkpoint(&self) -> Result<Checkpoint, HubError> {
-        Ok(match self {
-            Place::Path(path) | Place::Pulled { path, .. } => puna_formats::open(path)?,
-            Place::BuiltIn(model) => model.checkpoint()?,
-        })
-    }
-}
-
-/// Where `model` is: a path that exists, else a built-in name, else a name in the store.
-pub(crate) fn locate(model: &str, options: &OpenOptions) -> Result<Place, HubError> {
-    let path = Path::new(model);
-    if path.exists() {
-        return Ok(Place::Path(path.to_path_buf()));
-    }
-    if let Some(model) = built_in::find(model) {
-        return Ok(Place::BuiltIn(model));
-    }
-    let mut near = near_paths(path);
-    if let Some(store) = &options.store {
-        match store.find(model) {
-            Ok(manifest) => {
-                let path = store.place_of(&manifest);
-                return Ok(Place::Pulled { path, manifest: Box::new(manifest) });
-            }
-            Err(StoreError::Unknown { near: pulled, .. }) => near = [pulled, near].concat(),
-            Err(e) => return Err(e.into()),
-        }
-    }
-    near.truncate(MAX_NEAR);
-    // What looks like a repository's name can be fetched, unless it looks still more like something that is here.
-    let pull = near.is_empty() && options.store.is_some() && Reference::parse(model).is_ok();
-    Err(HubError::NotFound { model: model.to_owned(), near, pull })
-}
-
-/// Built-in names, and files beside where `missing` should be, that are spelt almost like it.
-fn near_paths(missing: &Path) -> Vec<String> {
-    let file_name =
-        missing.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let folder = missing.parent().unwrap_or(Path::new(""));
-    let listed = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let beside: Vec<String> = std::fs::read_dir(listed)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    let near_files = near_matches(&file_name, beside.iter().map(String::as_str));
-    let near_files = near_files.into_iter().map(|name| folder.join(name).display().to_string());
-    let typed = missing.to_string_lossy();
-    let near_names = near_matches(&typed, built_in::built_in_names().iter().copied());
-    near_names.into_iter().map(str::to_owned).chain(near_files).collect()
 }
 
 #[cfg(test)]
@@ -322,5 +275,25 @@ mod tests {
         assert_eq!(ids, [&[1][..], &opened.tokenizer.encode("hi")].concat());
         let message = open("{% if %}").err().unwrap().to_string();
         assert!(message.contains("template does not compile"), "{message}");
+    }
+
+    #[test]
+    fn adapters_without_a_model_below_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().display().to_string();
+        let config = |base: &str| {
+            let text = format!(
+                "{{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 4, \"base_model_name_or_path\": {base:?}}}"
+            );
+            std::fs::write(root.path().join("adapter_config.json"), text).unwrap();
+            open(&folder, &OpenOptions::default()).err().unwrap().to_string()
+        };
+        let error = config(&folder);
+        assert!(error.contains("whose own base is more than 16 folders away"), "{error}");
+        let error = config("nowhere");
+        assert!(error.contains("found \"nowhere\", and no file, folder or model"), "{error}");
+        // A base, and no adapters.
+        let error = config("stories260K");
+        assert!(error.contains("adapter_model.safetensors"), "{error}");
     }
 }

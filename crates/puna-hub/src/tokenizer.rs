@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use puna_formats::{Checkpoint, Form, GgufVocab};
 use puna_tokenizer::{Piece, PieceKind, Settings, Tokenizer, TokenizerError};
 
-use crate::open::Place;
+use crate::place::Place;
 use crate::{HubError, OpenOptions};
 
 /// Largest tokenizer file that is read; the real ones are below 20 MB.
@@ -41,6 +41,10 @@ pub(crate) fn find(
             let tokenizer = Tokenizer::from_sentencepiece(model.tokenizer()?);
             found(tokenizer, model.name.to_owned())
         }
+        Place::Adapters { folder, base } => match own(folder) {
+            Some(file) => read(&file, vocab_size),
+            None => find(base, checkpoint, options),
+        },
         Place::Path(path) | Place::Pulled { path, .. }
             if checkpoint.is_none() && path.is_file() =>
         {
@@ -55,6 +59,11 @@ pub(crate) fn find(
             }
         }
     }
+}
+
+/// The tokenizer in a folder itself.
+fn own(folder: &Path) -> Option<PathBuf> {
+    NAMES.iter().map(|name| folder.join(name)).find(|file| file.is_file())
 }
 
 /// The error when none of `looked` is there.

@@ -217,8 +217,15 @@ impl<'a> Align<'a> {
         for name in &compare.models {
             let base = Base::open(&self.model(path, name)?, &self.options)?;
             let threshold = puna_train::rl::SAFETY_THRESHOLD;
-            let judges =
-                Judges::open(&place, &helpfulness, safety.as_deref(), threshold, &base, precision)?;
+            let judges = Judges::open(
+                &place,
+                &helpfulness,
+                safety.as_deref(),
+                threshold,
+                &base,
+                &self.options,
+                precision,
+            )?;
             let prompts = read_prompt_files(
                 &compare.prompts,
                 &place,

@@ -122,7 +122,7 @@ impl<'a> Distill<'a> {
         )?;
         let precision = place.precision(None, cpu)?;
         let base = Base::open(&place.model(&config.model), options)?;
-        let safety = Scorer::with_precision(&place.path(&config.safety), precision)?;
+        let safety = Scorer::with_precision(&place.path(&config.safety), options, precision)?;
         safety.check_vocabulary(&base.tokenizer_file, &base.name)?;
         let prompts = read_prompt_files(
             &config.prompts,

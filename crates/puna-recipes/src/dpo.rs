@@ -21,7 +21,7 @@ use crate::run::{Chain, Form, Learner, State};
 use crate::sft::Unfit;
 use crate::tune::{
     Base, CheckpointTable, Learned, LoraTable, OptimizerTable, Pair, PairBatch, Pairs, PairsTable,
-    Place, RowBatch, Supervised, batches, in_words, read_pairs,
+    Place, RowBatch, Supervised, adapters_line, batches, in_words, needs, read_pairs,
 };
 use crate::{Ending, Recipe, RecipeError, Report, Start, StepRecord};
 
@@ -178,7 +178,7 @@ impl<'a> Dpo<'a> {
         }
     }
 
-    fn learner(&self) -> Learner<'a> {
+    fn learner(&self) -> Learner<'_> {
         let config = &self.config;
         let settings = in_words([
             ("recipe", "dpo".to_owned()),
@@ -248,10 +248,7 @@ impl<'a> Dpo<'a> {
                 let [chosen, rejected] = sums(pair, place, &losses);
                 let (_, [chosen_ref, rejected_ref]) = reference[k];
                 k += 1;
-                if step == 0
-                    && (chosen, rejected) != (chosen_ref, rejected_ref)
-                    && self.lora.is_none()
-                {
+                if step == 0 && (chosen, rejected) != (chosen_ref, rejected_ref) {
                     return Err(RecipeError::Check(
                         "before the first update policy and reference differ: please report this"
                             .to_owned(),
@@ -339,6 +336,7 @@ impl Recipe for Dpo<'_> {
             format!("memory      {:.1} MB", self.memory() as f64 / 1e6),
             self.supervised().plan(),
         ]);
+        lines.extend(adapters_line(self.lora.as_ref()));
         lines
     }
 
@@ -347,8 +345,9 @@ impl Recipe for Dpo<'_> {
     }
 
     fn memory(&self) -> u64 {
-        MemoryNeeds::new(&self.base.config, self.micro_batch, self.seq_len, self.config.recompute)
-            .total()
+        let (config, recompute) = (&self.base.config, self.config.recompute);
+        let of = MemoryNeeds::new(config, self.micro_batch, self.seq_len, recompute);
+        needs(of, config, self.lora.as_ref())
     }
 
     fn out(&self) -> Option<&Path> {

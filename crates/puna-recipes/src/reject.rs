@@ -145,7 +145,8 @@ impl<'a> Reject<'a> {
         let precision = place.precision(None, cpu)?;
         let base = Base::open(&place.model(&config.model), options)?;
         let (helpfulness, safety) = (&config.helpfulness, config.safety.as_deref());
-        let judges = Judges::open(&place, helpfulness, safety, config.threshold, &base, precision)?;
+        let judges =
+            Judges::open(&place, helpfulness, safety, config.threshold, &base, options, precision)?;
         let prompts = read_prompt_files(
             &config.prompts,
             &place,

@@ -57,7 +57,7 @@ pub(super) fn files(source: &Opened) -> Result<Notices, HubError> {
         found.add(name.to_owned(), text.as_bytes().to_vec());
     }
     if source.checkpoint.files.is_empty()
-        && let Some(notice) = built_in::find(&source.name).and_then(BuiltIn::notice)
+        && let Some(notice) = built_in::find(&source.base).and_then(BuiltIn::notice)
     {
         found.add("NOTICE".to_owned(), notice.to_vec());
     }

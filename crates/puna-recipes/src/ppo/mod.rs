@@ -32,7 +32,8 @@ use crate::numbers::Count;
 use crate::reward::{Judges, Verdict};
 use crate::run::{Chain, Form, Learner, State};
 use crate::tune::{
-    Base, Drawn, Place, Prompt, Prompts, Writer, answer_seed, in_words, read_prompt_files, shuffled,
+    Base, Drawn, Place, Prompt, Prompts, Writer, adapters_line, answer_seed, in_words, needs,
+    read_prompt_files, shuffled,
 };
 use crate::{Ending, Recipe, RecipeError, Report, Start, StepRecord};
 
@@ -74,9 +75,10 @@ impl<'a> Ppo<'a> {
         config.check(&place)?;
         let lora = config.lora.as_ref().map(|table| table.shape(&place)).transpose()?;
         let precision = place.precision(config.precision, cpu)?;
-        let base = Base::open(&place.model(&config.model), options)?;
+        let mut base = Base::open(&place.model(&config.model), options)?;
         let (helpfulness, safety) = (&config.helpfulness, config.safety.as_deref());
-        let judges = Judges::open(&place, helpfulness, safety, config.threshold, &base, precision)?;
+        let judges =
+            Judges::open(&place, helpfulness, safety, config.threshold, &base, options, precision)?;
         let (max_new_tokens, fraction) = (config.max_new_tokens, config.eval.fraction);
         let prompts = read_prompt_files(
             &config.prompts,
@@ -93,6 +95,9 @@ impl<'a> Ppo<'a> {
         let micro_batch = config.micro_batch.unwrap_or((2048 / seq_len).max(1));
         place.at_least_one("micro_batch", micro_batch)?;
         let layout = Layout::with_score(&base.config);
+        // In the layout of the policy, it is the reference as it lies.
+        base.weights.reserve_exact(base.config.dim);
+        base.weights.resize(layout.len(), 0.0);
         Ok(Self {
             config,
             cpu,
@@ -107,7 +112,7 @@ impl<'a> Ppo<'a> {
         })
     }
 
-    fn learner(&self) -> Learner<'a> {
+    fn learner(&self) -> Learner<'_> {
         let c = &self.config;
         let settings = in_words([
             ("recipe", "ppo".to_owned()),
@@ -208,9 +213,10 @@ impl<'a> Ppo<'a> {
         let parts = rollouts.chunks_mut(config.mini_batch);
         let mut groups: Vec<Group<'_>> = parts.map(|part| Group::new(part, self.seq_len)).collect();
         // What reference and policy say before any update, in the rows of the updates.
-        let reference = self.reference();
         for group in &mut groups {
-            self.observe(pass, &reference, group, |r, logprobs, _| r.logprobs_ref = logprobs);
+            self.observe(pass, &self.base.weights, group, |r, logprobs, _| {
+                r.logprobs_ref = logprobs;
+            });
             self.observe(pass, &learner.weights, group, |r, logprobs, values| {
                 (r.logprobs_old, r.values_old) = (logprobs, values);
             });
@@ -256,13 +262,6 @@ impl<'a> Ppo<'a> {
         group.observe(pass, self.cpu, weights, self.micro_batch, keep);
     }
 
-    /// The frozen model's weights, in the layout of the policy.
-    fn reference(&self) -> Vec<f32> {
-        let mut weights = self.base.weights.clone();
-        weights.resize(self.layout.len(), 0.0);
-        weights
-    }
-
     /// Answers held-out prompts: what the objective is there, into the record; whether it was never better.
     fn evaluate(
         &self,
@@ -280,7 +279,7 @@ impl<'a> Ppo<'a> {
         let scores: Vec<f64> = verdicts.iter().map(|verdict| verdict.score).collect();
         let mut rollouts = rollout::begin(&prompts, &drawn, &scores, self.base.eos_id);
         let mut group = Group::new(&mut rollouts, self.seq_len);
-        self.observe(pass, &self.reference(), &mut group, |r, logprobs, _| {
+        self.observe(pass, &self.base.weights, &mut group, |r, logprobs, _| {
             r.logprobs_ref = logprobs;
         });
         self.observe(pass, &learner.weights, &mut group, |r, logprobs, _| {
@@ -343,6 +342,7 @@ impl Recipe for Ppo<'_> {
             format!("rate        {:e}, constant", self.lr()),
             format!("memory      {:.1} MB", self.memory() as f64 / 1e6),
         ]);
+        lines.extend(adapters_line(self.lora.as_ref()));
         lines
     }
 
@@ -352,9 +352,9 @@ impl Recipe for Ppo<'_> {
 
     fn memory(&self) -> u64 {
         let recompute = self.config.recompute;
-        let needs = MemoryNeeds::new(&self.base.config, self.micro_batch, self.seq_len, recompute);
-        // The reference, and two networks that judge.
-        needs.total() + 3 * needs.weights
+        let of = MemoryNeeds::new(&self.base.config, self.micro_batch, self.seq_len, recompute);
+        // The reference is what the run begins with; networks that judge come beside.
+        needs(of, &self.base.config, self.lora.as_ref()) + self.judges.n_bytes()
     }
 
     fn out(&self) -> Option<&Path> {

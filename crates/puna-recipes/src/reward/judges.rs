@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use puna_hub::OpenOptions;
 use puna_kernels::Cpu;
 use puna_ops::Precision;
 use puna_train::rl::{combined, sigmoid};
@@ -29,16 +30,21 @@ pub(crate) struct Verdict {
 
 impl Judges {
     /// Opens both; each must read the tokens that `base` writes.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "two models, what they must fit, and how to open them"
+    )]
     pub(crate) fn open(
         place: &Place<'_>,
         helpfulness: &Path,
         safety: Option<&Path>,
         threshold: f64,
         base: &Base,
+        options: &OpenOptions,
         precision: Precision,
     ) -> Result<Self, RecipeError> {
         let open = |folder: &Path| {
-            let scorer = Scorer::with_precision(&place.path(folder), precision)?;
+            let scorer = Scorer::with_precision(&place.path(folder), options, precision)?;
             scorer.check_vocabulary(&base.tokenizer_file, &base.name)?;
             if scorer.context() < base.config.max_seq_len {
                 return Err(RecipeError::Check(format!(
@@ -55,6 +61,11 @@ impl Judges {
             safety: safety.map(open).transpose()?,
             threshold,
         })
+    }
+
+    /// Bytes of their weights.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.helpfulness.n_bytes() + self.safety.as_ref().map_or(0, Scorer::n_bytes)
     }
 
     /// A hash of both, for a run's settings.

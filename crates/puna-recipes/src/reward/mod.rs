@@ -30,8 +30,8 @@ pub use scorer::{Score, Scorer};
 use crate::numbers::Count;
 use crate::run::{Chain, Form, Learner, State};
 use crate::tune::{
-    Base, Learned, Pair, PairBatch, Pairs, Place, RowBatch, Supervised, batches, in_words,
-    read_pairs,
+    Base, Learned, Pair, PairBatch, Pairs, Place, RowBatch, Supervised, adapters_line, batches,
+    in_words, needs, read_pairs,
 };
 use crate::{Ending, Recipe, RecipeError, Report, Start, StepRecord};
 
@@ -137,7 +137,7 @@ impl<'a> Reward<'a> {
         }
     }
 
-    fn learner(&self) -> Learner<'a> {
+    fn learner(&self) -> Learner<'_> {
         let config = &self.config;
         let settings = in_words([
             ("recipe", "reward".to_owned()),
@@ -269,6 +269,7 @@ impl Recipe for Reward<'_> {
             format!("memory      {:.1} MB", self.memory() as f64 / 1e6),
             self.supervised().plan(),
         ]);
+        lines.extend(adapters_line(self.lora.as_ref()));
         lines
     }
 
@@ -277,13 +278,9 @@ impl Recipe for Reward<'_> {
     }
 
     fn memory(&self) -> u64 {
-        MemoryNeeds::new(
-            self.layout.config(),
-            self.micro_batch,
-            self.seq_len,
-            self.config.recompute,
-        )
-        .total()
+        let (config, recompute) = (self.layout.config(), self.config.recompute);
+        let of = MemoryNeeds::new(config, self.micro_batch, self.seq_len, recompute);
+        needs(of, &self.base.config, self.lora.as_ref())
     }
 
     fn out(&self) -> Option<&Path> {

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use puna_core::ModelConfig;
 use puna_data::Sha256;
 use puna_formats::hf;
+use puna_hub::{OpenOptions, OpenedScorer, is_adapters, open_scorer};
 use puna_kernels::Cpu;
 use puna_ops::Precision;
 use puna_tokenizer::Tokenizer;
@@ -13,7 +15,7 @@ use puna_train::{Layout, Pass};
 
 use crate::RecipeError;
 use crate::run::read_scoring_network;
-use crate::tune::{Item, RowBatch, pack};
+use crate::tune::{Item, RowBatch, dense_weights, pack};
 
 /// Tokens that are scored at once.
 const BATCH_TOKENS: usize = 2048;
@@ -45,17 +47,26 @@ impl Score {
 }
 
 impl Scorer {
-    /// Opens a checkpoint of `puna reward train`, or what `transformers` saves of a `LlamaForSequenceClassification` with one
-    /// label in f32, with a `tokenizer.model` beside it.
+    /// Opens a checkpoint of `puna reward train`; or what `transformers` saves of a `LlamaForSequenceClassification` with one
+    /// label in f32, with a `tokenizer.model` beside it; or adapters for one as PEFT saves them, which are added to the
+    /// model that they name, opened by `options`.
     ///
     /// # Errors
-    /// It is no such folder.
-    pub fn open(folder: &Path, cpu: &Cpu) -> Result<Self, RecipeError> {
-        Self::with_precision(folder, Precision::best(cpu.isa()))
+    /// It is no such folder, or there is no such model.
+    pub fn open(folder: &Path, options: &OpenOptions, cpu: &Cpu) -> Result<Self, RecipeError> {
+        Self::with_precision(folder, options, Precision::best(cpu.isa()))
     }
 
     /// The same, with factors of products rounded to `precision`.
-    pub(crate) fn with_precision(folder: &Path, precision: Precision) -> Result<Self, RecipeError> {
+    pub(crate) fn with_precision(
+        folder: &Path,
+        options: &OpenOptions,
+        precision: Precision,
+    ) -> Result<Self, RecipeError> {
+        let name = folder.display().to_string();
+        if is_adapters(folder) {
+            return Self::of_adapters(name, open_scorer(folder, options)?, precision);
+        }
         let read = |name: &str| {
             let path = folder.join(name);
             std::fs::read(&path).map_err(RecipeError::io(&path))
@@ -66,10 +77,33 @@ impl Scorer {
         let layout = Layout::with_score(&config);
         let weights = read_scoring_network(&folder.join("model.safetensors"), &layout)?;
         let tokenizer_file = read("tokenizer.model")?;
-        let name = folder.display().to_string();
         let tokenizer = Tokenizer::from_sentencepiece(&tokenizer_file)
             .map_err(|e| RecipeError::Check(format!("{name}: tokenizer.model: {e}")))?;
         Ok(Self { name, layout, weights, tokenizer, tokenizer_file, precision })
+    }
+
+    fn of_adapters(
+        name: String,
+        opened: OpenedScorer,
+        precision: Precision,
+    ) -> Result<Self, RecipeError> {
+        let OpenedScorer { source, score, tokenizer } = opened;
+        // A network that scores has no output matrix.
+        let scoring = |config: &ModelConfig| {
+            Layout::with_score(&ModelConfig { tied_output: true, ..config.clone() })
+        };
+        let (layout, mut weights) = dense_weights(&*source, scoring)?;
+        let row = layout.score().expect("a layout with a scoring row");
+        weights[row].copy_from_slice(&score);
+        let tokenizer_file = tokenizer
+            .to_sentencepiece()
+            .map_err(|e| RecipeError::Check(format!("{name}: tokenizer: {e}")))?;
+        Ok(Self { name, layout, weights, tokenizer, tokenizer_file, precision })
+    }
+
+    /// Bytes of its weights.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        4 * self.weights.len() as u64
     }
 
     /// SHA-256 of its weights.

@@ -11,7 +11,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
 use super::learner::Form;
-use super::tensors::{SCORE, floats, parse, rows_as_trained, rows_as_written};
+use super::tensors::{SCORE, floats, parse, rows_as_trained, rows_as_written, write_value_head};
 use crate::RecipeError;
 
 pub(super) const CONFIG: &str = "adapter_config.json";
@@ -27,8 +27,8 @@ fn names(id: WeightId) -> [String; 2] {
     ["A", "B"].map(|factor| format!("{PREFIX}{module}.lora_{factor}.weight"))
 }
 
-/// The text of `adapter_config.json`.
-pub(super) fn config_json(lora: &Lora, form: Form) -> String {
+/// The text of `adapter_config.json` for adapters of the model `base`.
+pub(super) fn config_json(lora: &Lora, form: Form, base: &str) -> String {
     let shape = lora.shape();
     let modules: BTreeSet<String> = lora
         .targets()
@@ -40,7 +40,7 @@ pub(super) fn config_json(lora: &Lora, form: Form) -> String {
         Form::Score => ("SEQ_CLS", Some(["score"])),
     };
     let value = json!({
-        "base_model_name_or_path": null,
+        "base_model_name_or_path": base,
         "bias": "none",
         "fan_in_fan_out": false,
         "inference_mode": true,
@@ -56,12 +56,13 @@ pub(super) fn config_json(lora: &Lora, form: Form) -> String {
     format!("{value:#}\n")
 }
 
-/// Writes adapters, and the scoring row if there is one.
+/// Writes adapters. A scoring row is among them in a network that scores, else in a file of its own.
 pub(super) fn write(
     folder: &Path,
     layout: &Layout,
     lora: &Lora,
     values: &[f32],
+    form: Form,
 ) -> Result<(), RecipeError> {
     let (config, rank) = (layout.config(), lora.shape().rank);
     let mut arrays = Vec::new();
@@ -72,8 +73,12 @@ pub(super) fn write(
         let rows = rows_as_written(config, *id, b, rank).concat();
         arrays.push((name_b, vec![b.len() / rank, rank], rows));
     }
-    if let Some(row) = lora.score() {
-        arrays.push((format!("{PREFIX}{SCORE}"), vec![1, config.dim], values[row].to_vec()));
+    match (form, lora.score()) {
+        (Form::Score, Some(row)) => {
+            arrays.push((format!("{PREFIX}{SCORE}"), vec![1, config.dim], values[row].to_vec()));
+        }
+        (_, Some(row)) => write_value_head(folder, &values[row])?,
+        (_, None) => {}
     }
     let views = arrays.iter().map(|(name, shape, data)| {
         let view = TensorView::new(Dtype::F32, shape.clone(), cast_slice(data));
@@ -84,7 +89,7 @@ pub(super) fn write(
         .map_err(|e| RecipeError::io(&file)(std::io::Error::other(e)))
 }
 
-/// Reads adapters as [`write()`] wrote them.
+/// Reads adapters as [`write()`] wrote them. A scoring row is read if the file has one; else it is zeros.
 pub(super) fn read(
     file: &Path,
     bytes: &[u8],
@@ -101,8 +106,8 @@ pub(super) fn read(
         let found = floats(file, &arrays, &name_b, &[b.len() / rank, rank])?;
         rows_as_trained(config, *id, &found, rank, &mut values[b.clone()]);
     }
-    if let Some(row) = lora.score() {
-        let name = format!("{PREFIX}{SCORE}");
+    let name = format!("{PREFIX}{SCORE}");
+    if let (Some(row), Ok(_)) = (lora.score(), arrays.tensor(&name)) {
         values[row].copy_from_slice(&floats(file, &arrays, &name, &[1, config.dim])?);
     }
     Ok(values)

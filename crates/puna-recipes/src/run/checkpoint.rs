@@ -161,7 +161,7 @@ pub(crate) struct Contents<'a> {
     /// In its layout.
     pub weights: &'a [f32],
     /// Adapters, which are written instead of the weights: these are of the base model and of them.
-    pub adapters: Option<(&'a Lora, &'a [f32])>,
+    pub adapters: Option<AdapterContents<'a>>,
     /// What AdamW remembers.
     pub optimizer: &'a Optimizer,
     /// `tokenizer.model`.
@@ -170,6 +170,17 @@ pub(crate) struct Contents<'a> {
     pub bos_eos: (u32, u32),
     /// What the weights are.
     pub form: Form,
+}
+
+/// Adapters that are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AdapterContents<'a> {
+    /// What there are.
+    pub lora: &'a Lora,
+    /// In its order.
+    pub values: &'a [f32],
+    /// The model that they are added to, as a name or where it lies.
+    pub base: &'a str,
 }
 
 impl Contents<'_> {
@@ -189,10 +200,10 @@ impl Contents<'_> {
         };
         let config = self.layout.config();
         folder.write("tokenizer.model", self.tokenizer)?;
-        if let Some((lora, values)) = self.adapters {
-            let config = adapters::config_json(lora, self.form);
+        if let Some(AdapterContents { lora, values, base }) = self.adapters {
+            let config = adapters::config_json(lora, self.form, base);
             folder.write(adapters::CONFIG, config.as_bytes())?;
-            adapters::write(folder.path(), self.layout, lora, values)?;
+            adapters::write(folder.path(), self.layout, lora, values, self.form)?;
         } else {
             let json = match self.form {
                 Form::Language | Form::Chat => hf::config_json(config, &extras),
@@ -286,23 +297,22 @@ impl Checkpoint {
             }
             fs::read(&file).map_err(RecipeError::io(&file))
         };
-        let weights = match lora {
+        let (mut weights, score) = match lora {
             Some(lora) => {
                 let file = path.join(adapters::WEIGHTS);
-                adapters::read(&file, &content(adapters::WEIGHTS)?, layout, lora)?
+                let bytes = content(adapters::WEIGHTS)?;
+                (adapters::read(&file, &bytes, layout, lora)?, lora.score())
             }
             None => {
-                let mut weights = tensors::read(&path.join(WEIGHTS), &content(WEIGHTS)?, layout)?;
-                if let (Some(row), true) =
-                    (layout.score(), state.files.contains_key(tensors::VALUE_HEAD))
-                {
-                    let file = path.join(tensors::VALUE_HEAD);
-                    let found = tensors::read_score(&file, &content(tensors::VALUE_HEAD)?, layout)?;
-                    weights[row].copy_from_slice(&found);
-                }
-                weights
+                let weights = tensors::read(&path.join(WEIGHTS), &content(WEIGHTS)?, layout)?;
+                (weights, layout.score())
             }
         };
+        if let (Some(row), true) = (score, state.files.contains_key(tensors::VALUE_HEAD)) {
+            let file = path.join(tensors::VALUE_HEAD);
+            let found = tensors::read_score(&file, &content(tensors::VALUE_HEAD)?, layout)?;
+            weights[row].copy_from_slice(&found);
+        }
         let (file, bytes) = (path.join(OPTIMIZER), content(OPTIMIZER)?);
         let arrays = parse(&file, &bytes)?;
         let optimizer = Optimizer {

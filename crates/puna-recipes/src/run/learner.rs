@@ -5,7 +5,7 @@ use std::path::Path;
 use puna_kernels::Cpu;
 use puna_train::{Grads, Layout, Lora, LoraShape, Optimizer, OptimizerConfig, grad_norm};
 
-use super::checkpoint::{Checkpoint, Contents, State};
+use super::checkpoint::{AdapterContents, Checkpoint, Contents, State};
 use super::{Log, RunFolder};
 use crate::tune::Base;
 use crate::{RecipeError, Report, Start};
@@ -21,12 +21,11 @@ pub(crate) enum Form {
     Score,
 }
 
-/// Adapters, and the weights that they are added to.
+/// Adapters, which are added to the weights of the base.
 #[derive(Debug)]
-pub(crate) struct Adapters {
-    pub lora: Lora,
-    pub values: Vec<f32>,
-    base: Vec<f32>,
+struct Adapters {
+    lora: Lora,
+    values: Vec<f32>,
     grads: Vec<f32>,
 }
 
@@ -34,6 +33,8 @@ pub(crate) struct Adapters {
 #[derive(Debug)]
 pub(crate) struct Learner<'a> {
     pub cpu: &'a Cpu,
+    /// What it began with, which stays as it is.
+    base: &'a Base,
     pub layout: Layout,
     /// Adapters included.
     pub weights: Vec<f32>,
@@ -43,9 +44,6 @@ pub(crate) struct Learner<'a> {
     numbers: OptimizerConfig,
     pub state: State,
     saved_step: Option<u64>,
-    /// `tokenizer.model`, and the tokens that begin and end a text.
-    tokenizer: Vec<u8>,
-    bos_eos: (u32, u32),
     form: Form,
 }
 
@@ -53,7 +51,7 @@ impl<'a> Learner<'a> {
     /// Begins with the weights of `base`, in the order of `layout`; what that has beyond them is zeros.
     pub(crate) fn new(
         cpu: &'a Cpu,
-        base: &Base,
+        base: &'a Base,
         layout: Layout,
         numbers: OptimizerConfig,
         state: State,
@@ -63,6 +61,7 @@ impl<'a> Learner<'a> {
         weights.resize(layout.len(), 0.0);
         Self {
             cpu,
+            base,
             grads: Grads::new(&layout),
             optimizer: Optimizer::new(layout.len()),
             layout,
@@ -71,19 +70,17 @@ impl<'a> Learner<'a> {
             numbers,
             state,
             saved_step: None,
-            tokenizer: base.tokenizer_file.clone(),
-            bos_eos: (base.bos_id, base.eos_id),
             form,
         }
     }
 
-    /// Trains adapters instead of the weights as they are now.
+    /// Trains adapters instead of the weights, and a scoring row as it is now.
     pub(crate) fn adapt(&mut self, shape: Option<&LoraShape>, seed: u64) {
         let Some(shape) = shape else { return };
-        let (lora, base) = (Lora::new(&self.layout, shape), self.weights.clone());
-        let (values, grads) = (lora.init(&base, seed), vec![0.0; lora.len()]);
+        let lora = Lora::new(&self.layout, shape);
+        let (values, grads) = (lora.init(&self.weights, seed), vec![0.0; lora.len()]);
         self.optimizer = Optimizer::new(lora.len());
-        self.adapters = Some(Adapters { lora, values, base, grads });
+        self.adapters = Some(Adapters { lora, values, grads });
     }
 
     /// The length of the gradient of a complete batch, of what is trained; not finite if a part of it is not.
@@ -91,7 +88,7 @@ impl<'a> Learner<'a> {
         let full = self.grads.complete(self.cpu);
         match &mut self.adapters {
             None => grad_norm(self.cpu, full),
-            Some(Adapters { lora, values, grads, .. }) => {
+            Some(Adapters { lora, values, grads }) => {
                 lora.grads(self.cpu, values, full, grads);
                 grad_norm(self.cpu, grads)
             }
@@ -100,15 +97,15 @@ impl<'a> Learner<'a> {
 
     /// Updates what is trained by the gradients whose length [`Learner::grad_norm`] has measured, and begins a new batch.
     pub(crate) fn update(&mut self, lr: f64, norm: f64) {
-        let Self { cpu, layout, weights, grads, adapters, optimizer, numbers, .. } = self;
+        let Self { cpu, base, layout, weights, grads, adapters, optimizer, numbers, .. } = self;
         match adapters {
             None => {
                 let full = grads.complete(cpu);
                 optimizer.update(cpu, layout.parts(), numbers, lr, weights, full, norm);
             }
-            Some(Adapters { lora, values, base, grads }) => {
+            Some(Adapters { lora, values, grads }) => {
                 optimizer.update(cpu, lora.parts(), numbers, lr, values, grads, norm);
-                lora.merge(cpu, values, base, weights);
+                lora.merge(cpu, values, &base.weights, weights);
             }
         }
         self.grads.clear();
@@ -190,9 +187,9 @@ impl<'a> Learner<'a> {
             self.optimizer = optimizer;
             match &mut self.adapters {
                 None => self.weights = weights,
-                Some(Adapters { lora, values, base, .. }) => {
+                Some(Adapters { lora, values, .. }) => {
                     *values = weights;
-                    lora.merge(self.cpu, values, base, &mut self.weights);
+                    lora.merge(self.cpu, values, &self.base.weights, &mut self.weights);
                 }
             }
             self.state = state.going_on(&self.state.isa, hash);
@@ -217,15 +214,18 @@ impl<'a> Learner<'a> {
         if self.saved_step == Some(step) {
             return Ok(());
         }
-        let contents = Contents {
-            layout: &self.layout,
-            weights: &self.weights,
-            adapters: self.adapters.as_ref().map(|a| (&a.lora, &a.values[..])),
-            optimizer: &self.optimizer,
-            tokenizer: &self.tokenizer,
-            bos_eos: self.bos_eos,
-            form: self.form,
-        };
+        let contents =
+            Contents {
+                layout: &self.layout,
+                weights: &self.weights,
+                adapters: self.adapters.as_ref().map(|Adapters { lora, values, .. }| {
+                    AdapterContents { lora, values, base: &self.base.origin }
+                }),
+                optimizer: &self.optimizer,
+                tokenizer: &self.base.tokenizer_file,
+                bos_eos: (self.base.bos_id, self.base.eos_id),
+                form: self.form,
+            };
         let hash = contents.write(&folder.checkpoint(step), self.state.clone())?;
         self.state.chain.parent = Some(hash);
         self.saved_step = Some(step);

@@ -42,17 +42,20 @@ pub(super) fn write(
     }
     match (form, score) {
         (Form::Score, Some(score)) => writer.write_part(SCORE, cast_slice(score))?,
-        (_, Some(score)) => {
-            let file = folder.join(VALUE_HEAD);
-            let view = TensorView::new(Dtype::F32, vec![1, config.dim], cast_slice(score));
-            let view = view.expect("as many bytes as the shape asks for");
-            safetensors::serialize_to_file([(SCORE, view)], None, &file)
-                .map_err(|e| RecipeError::io(&file)(std::io::Error::other(e)))?;
-        }
+        (_, Some(score)) => write_value_head(folder, score)?,
         (_, None) => {}
     }
     writer.finish()?;
     Ok(())
+}
+
+/// Writes the scoring row of a language model.
+pub(super) fn write_value_head(folder: &Path, score: &[f32]) -> Result<(), RecipeError> {
+    let file = folder.join(VALUE_HEAD);
+    let view = TensorView::new(Dtype::F32, vec![1, score.len()], cast_slice(score));
+    let view = view.expect("as many bytes as the shape asks for");
+    safetensors::serialize_to_file([(SCORE, view)], None, &file)
+        .map_err(|e| RecipeError::io(&file)(std::io::Error::other(e)))
 }
 
 /// Rows of `width` elements in the order of Hugging Face's form, in as few pieces as they lie in.

@@ -27,7 +27,8 @@ use data::Counts;
 use crate::numbers::Count;
 use crate::run::{Chain, Form, Learner, State};
 use crate::tune::{
-    Base, Item, Learned, Packed, Place, RowBatch, Supervised, Writer, in_words, pack, prompt_ids,
+    Base, Item, Learned, Packed, Place, RowBatch, Supervised, Writer, adapters_line, in_words,
+    needs, pack, prompt_ids,
 };
 use crate::{Ending, Recipe, RecipeError, Report, Start, StepRecord};
 
@@ -125,7 +126,7 @@ impl<'a> Sft<'a> {
         Layout::new(&self.base.config)
     }
 
-    fn learner(&self) -> Learner<'a> {
+    fn learner(&self) -> Learner<'_> {
         let config = &self.config;
         let settings = in_words([
             ("recipe", "sft".to_owned()),
@@ -268,13 +269,8 @@ impl Recipe for Sft<'_> {
 
     fn memory(&self) -> u64 {
         let config = &self.base.config;
-        let mut needs =
-            MemoryNeeds::new(config, self.micro_batch, self.seq_len, self.config.recompute);
-        if self.lora.is_some() {
-            // A second copy of the weights; what AdamW remembers of adapters is little beside it.
-            needs.optimizer = needs.weights;
-        }
-        needs.total()
+        let of = MemoryNeeds::new(config, self.micro_batch, self.seq_len, self.config.recompute);
+        needs(of, config, self.lora.as_ref())
     }
 
     fn plan(&self) -> Vec<String> {
@@ -306,12 +302,7 @@ impl Recipe for Sft<'_> {
             format!("memory      {:.1} MB", self.memory() as f64 / 1e6),
             self.supervised().plan(),
         ]);
-        if let Some(LoraShape { rank, alpha, targets }) = &self.lora {
-            lines.push(format!(
-                "adapters    rank {rank}, alpha {alpha}, {} matrices a block",
-                targets.len()
-            ));
-        }
+        lines.extend(adapters_line(self.lora.as_ref()));
         lines
     }
 

@@ -1,5 +1,7 @@
 //! The model that a stage begins with.
 
+use std::path::Path;
+
 use bytemuck::cast_slice;
 use puna_core::{LayerWeight, ModelConfig, RopeLayout, TensorSource, WeightId};
 use puna_data::Sha256;
@@ -15,9 +17,11 @@ use crate::RecipeError;
 pub(crate) struct Base {
     /// What it was asked for by.
     pub name: String,
+    /// What finds it from any folder: an absolute path, or a name.
+    pub origin: String,
     /// With pairs of RoPE interleaved, as training has them.
     pub config: ModelConfig,
-    /// In the order of [`Layout::new`].
+    /// In the order of [`Layout::new`]; behind them may stand zeros for a row that a stage adds.
     pub weights: Vec<f32>,
     pub tokenizer: Tokenizer,
     /// `tokenizer.model`
@@ -44,7 +48,12 @@ impl Base {
         let is_llama2 = licence
             .is_some_and(|id| id.to_lowercase().replace(['-', ' '], "").starts_with("llama2"));
         let notice = is_llama2.then_some(LLAMA2_NOTICE);
-        let (config, weights) = dense_weights(&*checkpoint.source)?;
+        let (layout, weights) = dense_weights(&*checkpoint.source, Layout::new)?;
+        let path = Path::new(name);
+        let origin = match path.exists() {
+            true => std::path::absolute(path).map_err(RecipeError::io(path))?.display().to_string(),
+            false => name.to_owned(),
+        };
         let piece = |id: Option<u32>, what: &str| {
             id.ok_or_else(|| {
                 RecipeError::Check(format!("{name}: its tokenizer has no {what} piece"))
@@ -57,7 +66,8 @@ impl Base {
             .map_err(|e| RecipeError::Check(format!("{name}: tokenizer: {e}")))?;
         Ok(Self {
             name: name.to_owned(),
-            config,
+            origin,
+            config: layout.config().clone(),
             weights,
             tokenizer,
             tokenizer_file,
@@ -74,16 +84,19 @@ impl Base {
 
     /// SHA-256 of the weights.
     pub(crate) fn hash(&self) -> Sha256 {
-        Sha256::of(cast_slice(&self.weights))
+        Sha256::of(cast_slice(&self.weights[..self.layout().len()]))
     }
 }
 
-/// All tensors as f32, in the order of [`Layout::new`] and with pairs of RoPE interleaved.
-fn dense_weights(source: &dyn TensorSource) -> Result<(ModelConfig, Vec<f32>), RecipeError> {
+/// The tensors of a layout as f32, with pairs of RoPE interleaved; a scoring row is zeros.
+pub(crate) fn dense_weights(
+    source: &dyn TensorSource,
+    layout: impl FnOnce(&ModelConfig) -> Layout,
+) -> Result<(Layout, Vec<f32>), RecipeError> {
     let halves = source.config().rope.layout == RopeLayout::Halves;
     let mut config = source.config().clone();
     config.rope.layout = RopeLayout::Interleaved;
-    let layout = Layout::new(&config);
+    let layout = layout(&config);
     let mut weights = vec![0.0; layout.len()];
     for (id, span) in layout.spans() {
         let tensor = source.load(*id).map_err(|e| RecipeError::Check(e.to_string()))?;
@@ -93,7 +106,7 @@ fn dense_weights(source: &dyn TensorSource) -> Result<(ModelConfig, Vec<f32>), R
             interleave(weights, config.head_dim, config.dim);
         }
     }
-    Ok((config, weights))
+    Ok((layout, weights))
 }
 
 /// Row `i` of a head and row `i + H/2` become rows `2i` and `2i + 1`.

@@ -3,6 +3,7 @@
 mod base;
 mod items;
 mod left_out;
+mod memory;
 mod pairs;
 mod prompts;
 mod samples;
@@ -10,9 +11,10 @@ mod settings;
 mod supervised;
 mod writer;
 
-pub(crate) use base::Base;
+pub(crate) use base::{Base, dense_weights};
 pub(crate) use items::{Item, Packed, RowBatch, pack, shuffled};
 pub(crate) use left_out::LeftOut;
+pub(crate) use memory::{adapters_line, needs};
 pub(crate) use pairs::{Pair, PairBatch, Pairs, PairsTable, batches, read_pairs};
 pub(crate) use prompts::{Prompt, Prompts, PromptsTable, read_prompt_files};
 pub(crate) use samples::{Growing, JsonDialogue, JsonMessage, read_lines, to_json, write_lines};

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::training::StageArgs;
 use crate::args::ThreadsArg;
+use crate::environment;
 
 /// Train a model that scores answers, or score some
 #[derive(Args)]
@@ -30,7 +31,7 @@ enum RewardCommand {
 #[derive(Args)]
 #[command(
     after_help = "The configuration names the model to begin with, files of pairs (docs/data-forms.md), margins and the safety loss. \
-                  Checkpoints are folders of LlamaForSequenceClassification with one label.\n\n\
+                  Checkpoints are folders of LlamaForSequenceClassification with one label, or with [lora] adapters for it in PEFT's form.\n\n\
                   Example: puna reward train reward.toml --out run/"
 )]
 struct TrainArgs {
@@ -70,7 +71,7 @@ const CHUNK: usize = 256;
 
 fn score(model: &Path, file: &Path, n_threads: usize) -> anyhow::Result<()> {
     let cpu = Cpu::new(n_threads).context("PUNA_ISA")?;
-    let scorer = Scorer::open(model, &cpu)?;
+    let scorer = Scorer::open(model, &environment::open_options(None, None), &cpu)?;
     let (records, _) = read_chat(file, None, OnProblem::Refuse)?;
     let mut out = BufWriter::new(stdout().lock());
     for chunk in records.chunks(CHUNK) {

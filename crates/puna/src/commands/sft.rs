@@ -15,7 +15,7 @@ use crate::environment;
     after_help = "Conversations are JSONL files of messages ({\"messages\": [{\"role\": \"user\", \"content\": \"...\"}, ...]}), of Alpaca's or \
                   ShareGPT's form, or Parquet. The loss counts the assistant's tokens alone. The run's folder holds log.jsonl, a \
                   file for TensorBoard, and checkpoints that transformers and every command of puna can open; with [lora] in the \
-                  configuration, adapters in the form of PEFT.\n\n\
+                  configuration, adapters in the form of PEFT, which name the model they are added to and open as it does.\n\n\
                   Example: puna sft recipes/sft-stories.toml --audit 2"
 )]
 pub(crate) struct SftArgs {

@@ -1,183 +1,18 @@
 //! Stages after pre-training on the smallest model that comes along: they learn, they resume to the same bits, their
 //! checkpoints open elsewhere, and they say what is wrong.
 
-use std::cell::Cell;
-use std::fs;
-use std::path::{Path, PathBuf};
+mod adapters;
+mod desk;
 
-use puna_core::Rng;
-use puna_engine::Sampling;
+use std::fs;
+use std::path::Path;
+
+use desk::{Desk, NOUNS, REWARD, SFT};
 use puna_hub::OpenOptions;
 use puna_kernels::Cpu;
-use puna_recipes::{
-    Align, AnswerJob, Distill, Dpo, Ending, Gatt, Log, Ppo, Recipe, RecipeError, Reject, Report,
-    Reward, RunFolder, Scorer, Sft, Start, StepRecord, answer,
-};
+use puna_recipes::{Ending, Scorer};
 use puna_tokenizer::chat::{Message, Role};
 use serde_json::json;
-
-/// A folder with data, configurations and runs.
-struct Desk(tempfile::TempDir);
-
-const NOUNS: [&str; 6] = ["cat", "dog", "fox", "bear", "boat", "tree"];
-
-const SFT: &str = "model = \"stories260K\"\nseq_len = 128\nbatch = 4\nepochs = 1\nprecision = \"f32\"\n\
-                   [[data]]\npath = \"chat.jsonl\"\n[optimizer]\nlr = 3e-3\n\
-                   [eval]\nevery = 10\nfraction = 0.1\nprompts = [\"Tell me about a fox.\"]\nsample_tokens = 24\n\
-                   [checkpoint]\nevery = 4\nkeep = 1\n";
-
-const REWARD: &str = "model = \"stories260K\"\nseq_len = 128\nbatch = 16\nepochs = 2\nprecision = \"f32\"\nmargin = \"small\"\n\
-                      safety_weight = 0.5\n[[data]]\npath = \"pairs.jsonl\"\n[optimizer]\nlr = 2e-3\n\
-                      [eval]\nfraction = 0.1\n[checkpoint]\nevery = 3\nkeep = 1\n";
-
-impl Desk {
-    fn new() -> Self {
-        let desk = Self(tempfile::tempdir().unwrap());
-        let mut rng = Rng::new(1, 0);
-        let mut pick = |n: usize| (rng.next_f64() * n as f64) as usize;
-        let (mut chat, mut pairs, mut prompts) = (String::new(), String::new(), String::new());
-        for i in 0..120 {
-            let noun = NOUNS[pick(6)];
-            let other = NOUNS[(NOUNS.iter().position(|n| *n == noun).unwrap() + 1 + pick(5)) % 6];
-            let asked = format!("Tell me about a {noun}, please, number {i}.");
-            let (good, bad) =
-                (format!("Once there was a {noun}."), format!("No, see the {other}."));
-            let messages =
-                json!([{"role": "user", "content": asked}, {"role": "assistant", "content": good}]);
-            chat += &format!("{}\n", json!({"messages": messages}));
-            let prompt = json!([{"role": "user", "content": asked}]);
-            let pair = json!({
-                "prompt": prompt, "chosen": good, "rejected": bad, "strength": i % 4, "safety": "chosen_safe",
-            });
-            pairs += &format!("{pair}\n");
-            prompts += &format!("{}\n", json!({"prompt": asked, "is_safety": i % 5 == 0}));
-        }
-        for (name, text) in
-            [("chat.jsonl", chat), ("pairs.jsonl", pairs), ("prompts.jsonl", prompts)]
-        {
-            fs::write(desk.path(name), text).unwrap();
-        }
-        desk
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// Opens a stage, and runs it into the folder `run`, new or not, until `most` steps were reported.
-    fn run(
-        &self,
-        stage: &str,
-        text: &str,
-        run: &str,
-        n_threads: usize,
-        most: u64,
-    ) -> Result<Ending, RecipeError> {
-        self.run_noting(stage, text, run, n_threads, most).0
-    }
-
-    fn open<'a>(
-        &self,
-        stage: &str,
-        text: &str,
-        cpu: &'a Cpu,
-    ) -> Result<Box<dyn Recipe + 'a>, RecipeError> {
-        let (file, folder, options) =
-            (format!("{stage}.toml"), self.0.path(), OpenOptions::default());
-        match stage {
-            "sft" => Sft::new(&file, text, folder, &options, cpu).map(|s| Box::new(s) as _),
-            "reward" => Reward::new(&file, text, folder, &options, cpu).map(|s| Box::new(s) as _),
-            "dpo" => Dpo::new(&file, text, folder, &options, cpu).map(|s| Box::new(s) as _),
-            "ppo" => Ppo::new(&file, text, folder, &options, cpu).map(|s| Box::new(s) as _),
-            "reject" => Reject::new(&file, text, folder, &options, cpu).map(|s| Box::new(s) as _),
-            "distill" => Distill::new(&file, text, folder, &options, cpu).map(|s| Box::new(s) as _),
-            "gatt" => Gatt::new(&file, text, folder, &options, cpu).map(|s| Box::new(s) as _),
-            "align" => Align::new(&file, text, folder, &options, cpu).map(|s| Box::new(s) as _),
-            other => panic!("no stage {other}"),
-        }
-    }
-
-    /// What a stage says that it will do.
-    fn plan(&self, stage: &str, text: &str) -> Result<Vec<String>, RecipeError> {
-        Ok(self.open(stage, text, &Cpu::new(1).unwrap())?.plan())
-    }
-
-    fn run_noting(
-        &self,
-        stage: &str,
-        text: &str,
-        run: &str,
-        n_threads: usize,
-        most: u64,
-    ) -> (Result<Ending, RecipeError>, Vec<String>) {
-        let cpu = Cpu::new(n_threads).unwrap();
-        let recipe = match self.open(stage, text, &cpu) {
-            Ok(recipe) => recipe,
-            Err(e) => return (Err(e), Vec::new()),
-        };
-        assert!(!recipe.plan().is_empty());
-        let (n_steps, mut notes) = (Cell::new(0), Vec::new());
-        let stop = || n_steps.get() >= most;
-        let mut on = |report: Report<'_>| match report {
-            Report::Step { .. } => n_steps.set(n_steps.get() + 1),
-            Report::Note(note) => notes.push(note),
-            Report::Checkpoint { .. } => {}
-        };
-        let path = self.path(run);
-        let start = if path.exists() { Start::Resume } else { Start::New { config: text } };
-        let ending = recipe.run(&path, start, &stop, &mut on);
-        (ending, notes)
-    }
-
-    /// The last checkpoint's step, and its files that a result is made of.
-    fn result(&self, run: &str) -> (u64, Vec<Vec<u8>>) {
-        let folder = RunFolder::open(&self.path(run)).unwrap();
-        let step = *folder.checkpoints().unwrap().last().unwrap();
-        let names = [
-            "model.safetensors",
-            "value_head.safetensors",
-            "adapter_model.safetensors",
-            "optimizer.safetensors",
-        ];
-        let files = names.map(|name| folder.checkpoint(step).join(name));
-        (
-            step,
-            files.iter().filter(|file| file.exists()).map(|file| fs::read(file).unwrap()).collect(),
-        )
-    }
-
-    /// A path of the last checkpoint for a configuration.
-    fn checkpoint(&self, run: &str) -> String {
-        let folder = RunFolder::open(&self.path(run)).unwrap();
-        let step = *folder.checkpoints().unwrap().last().unwrap();
-        folder.checkpoint(step).display().to_string()
-    }
-
-    /// Runs a stage whole, and again in pieces with other threads and micro-batches: to the same bits.
-    fn check_exact(&self, stage: &str, text: &str, piece: u64) {
-        assert_eq!(self.run(stage, text, "whole", 1, u64::MAX).unwrap(), Ending::Complete);
-        let (whole, other) = (self.result("whole"), format!("micro_batch = 1\n{text}"));
-        for n_threads in (1..4).cycle() {
-            match self.run(stage, &other, "pieces", n_threads, piece).unwrap() {
-                Ending::Stopped => {}
-                ending => {
-                    assert_eq!(ending, Ending::Complete);
-                    break;
-                }
-            }
-        }
-        assert!(whole == self.result("pieces"), "{stage}");
-        assert_eq!(self.losses("whole"), self.losses("pieces"));
-    }
-
-    fn log(&self, run: &str) -> Vec<StepRecord> {
-        Log::read(&self.path(run)).unwrap()
-    }
-
-    fn losses(&self, run: &str) -> Vec<(u64, Option<f64>, u64)> {
-        self.log(run).iter().map(|r| (r.step, r.loss, r.tokens)).collect()
-    }
-}
 
 #[test]
 fn fine_tuning_learns_and_resumes_to_the_same_bits() {
@@ -205,56 +40,14 @@ fn fine_tuning_learns_and_resumes_to_the_same_bits() {
 }
 
 #[test]
-fn adapters_learn_alone_and_resume_to_the_same_bits() {
-    let desk = Desk::new();
-    let text = SFT.replace("lr = 3e-3", "lr = 2e-2").replace("epochs = 1", "epochs = 3");
-    let text = format!(
-        "{text}[lora]\nrank = 4\nalpha = 8.0\ntargets = [\"q_proj\", \"v_proj\", \"down_proj\"]\n"
-    );
-    desk.check_exact("sft", &text, 3);
-    let log = desk.log("whole");
-    assert!(log.last().unwrap().loss.unwrap() < 0.8 * log[0].loss.unwrap());
-    let checkpoint = PathBuf::from(desk.checkpoint("whole"));
-    assert!(!checkpoint.join("model.safetensors").exists());
-    let config: serde_json::Value =
-        serde_json::from_slice(&fs::read(checkpoint.join("adapter_config.json")).unwrap()).unwrap();
-    assert_eq!((&config["r"], &config["peft_type"]), (&json!(4), &json!("LORA")));
-    assert_eq!(config["target_modules"], json!(["down_proj", "q_proj", "v_proj"]));
-    // Added to the model as it is opened, they answer as the run's last samples did, at most rounded otherwise.
-    let prompts = desk.path("asked.jsonl");
-    fs::write(&prompts, "{\"prompt\": \"Tell me about a fox.\", \"mark\": 1}\n").unwrap();
-    let answer_with = |lora: Option<PathBuf>, out: &str| -> serde_json::Value {
-        let out = desk.path(out);
-        let job = AnswerJob {
-            model: "stories260K",
-            prompts: &prompts,
-            out: &out,
-            n_answers: 1,
-            max_new_tokens: 12,
-            sampling: Sampling::greedy(),
-        };
-        let options = OpenOptions { lora, ..OpenOptions::default() };
-        assert!(answer(&Cpu::new(2).unwrap(), &options, &job, &|| false, &mut |_, _| {}).unwrap());
-        serde_json::from_slice(&fs::read(&out).unwrap()).unwrap()
-    };
-    let (tuned, plain) =
-        (answer_with(Some(checkpoint), "tuned.jsonl"), answer_with(None, "plain.jsonl"));
-    assert_eq!(tuned["mark"], 1);
-    assert!(
-        tuned["answers"][0]["text"].as_str().unwrap().starts_with("Once there was a"),
-        "{tuned}"
-    );
-    assert_ne!(tuned["answers"], plain["answers"]);
-}
-
-#[test]
 fn reward_models_learn_resume_and_score() {
     let desk = Desk::new();
     desk.check_exact("reward", REWARD, 2);
     let metrics = desk.log("whole").last().unwrap().metrics.clone();
     assert!(metrics["held_out_accuracy"] > 0.9 && metrics["unsafe_recall"] > 0.9, "{metrics:?}");
     let cpu = Cpu::new(2).unwrap();
-    let scorer = Scorer::open(Path::new(&desk.checkpoint("whole")), &cpu).unwrap();
+    let scorer =
+        Scorer::open(Path::new(&desk.checkpoint("whole")), &OpenOptions::default(), &cpu).unwrap();
     let dialogue = |answer: &str| {
         vec![
             Message::new(Role::User, "Tell me about a fox, please, number 7."),
