@@ -31,7 +31,7 @@ pub(super) struct Stories {
     pub(super) sentences: Vec<String>,
     pub(super) nouns: Vec<String>,
     /// Runs of words of all held-out texts.
-    known: HashSet<Vec<String>>,
+    pub(super) known: HashSet<Vec<String>>,
 }
 
 impl Stories {
