@@ -178,10 +178,10 @@ fn stages_go_on_from_adapters() {
         "[sft]\nbatch = 4\nseq_len = 128\nepochs = 1\nprecision = \"f32\"\n[sft.lora]\nrank = 2\n";
     let prompts = "[[prompts]]\npath = \"prompts.jsonl\"\nat_most = 12\n";
     let reject = format!(
-        "model = \"@ppo\"\nhelpfulness = \"@rm\"\nsafety = \"@rm\"\nk = 2\nmax_new_tokens = 24\n{prompts}{own_sft}"
+        "model = \"@ppo\"\nhelpfulness = \"@rm\"\nsafety = \"@rm\"\nk = 4\nmax_new_tokens = 64\n{prompts}{own_sft}"
     );
     let distill = format!(
-        "model = \"@rs\"\nsafety = \"@rm\"\nmax_new_tokens = 24\npreprompts = [\"Be kind.\"]\n{}{own_sft}",
+        "model = \"@rs\"\nsafety = \"@rm\"\nmax_new_tokens = 64\npreprompts = [\"Be kind.\"]\n{}{own_sft}",
         prompts.replace("12", "60")
     );
     let dpo = "model = \"stories260K\"\nseq_len = 128\nbatch = 32\nprecision = \"f32\"\n[[data]]\npath = \"pairs.jsonl\"\n";
