@@ -415,43 +415,19 @@ impl<'a> Training<'a> {
         folder: &RunFolder,
         on: &mut dyn FnMut(Report<'_>),
     ) -> Result<bool, RecipeError> {
-        let mut is_hurt = false;
-        for step in folder.checkpoints()?.into_iter().rev() {
-            let path = folder.checkpoint(step);
-            // Another run's checkpoint is no damage.
-            let read = Checkpoint::read_state(&path)
-                .map(|(state, _)| state.check_same_run(&self.state, &path));
-            let read = match read {
-                Ok(same) => {
-                    same?;
-                    let read = Checkpoint::read(&path, &self.of.layout, None);
-                    read.and_then(|found| finite(found, &self.of.layout, &path))
-                }
-                Err(e) => Err(e),
-            };
-            let checkpoint = match read {
-                Ok(checkpoint) => checkpoint,
-                Err(e) => {
-                    on(Report::Note(format!("{e}; this checkpoint is passed over")));
-                    is_hurt = true;
-                    continue;
-                }
-            };
-            let Checkpoint { state, weights, optimizer, hash } = checkpoint;
-            if let Some(note) = state.other_machine(&self.state) {
-                on(Report::Note(note));
-            }
-            (self.weights, self.optimizer) = (weights, optimizer);
-            self.state = state.going_on(&self.state.isa, hash);
-            self.saved_step = Some(step);
-            return Ok(true);
+        let layout = &self.of.layout;
+        let read = |path: &Path| finite(Checkpoint::read(path, layout, None)?, layout, path);
+        let Some((step, checkpoint)) = folder.newest_whole(&self.state, read, on)? else {
+            return Ok(false);
+        };
+        let Checkpoint { state, weights, optimizer, hash } = checkpoint;
+        if let Some(note) = state.other_machine(&self.state) {
+            on(Report::Note(note));
         }
-        // To begin anew would remove what may be read yet with some other program.
-        if is_hurt {
-            let (expected, found) = ("one that is whole", "none");
-            return Err(RecipeError::run(folder.path(), "checkpoints", expected, found));
-        }
-        Ok(false)
+        (self.weights, self.optimizer) = (weights, optimizer);
+        self.state = state.going_on(&self.state.isa, hash);
+        self.saved_step = Some(step);
+        Ok(true)
     }
 
     /// Writes a checkpoint, and removes those that are not to be kept.

@@ -153,50 +153,35 @@ impl<'a> Learner<'a> {
         Ok((folder, log))
     }
 
-    /// Takes the newest checkpoint of this very run that is whole; `false` if there is none.
+    /// Takes the newest checkpoint of this very run that is whole; `false` if there is none at all.
     ///
     /// # Errors
-    /// One is of another run, or the folder cannot be read.
+    /// One is of another run, all are damaged, or the folder cannot be read.
     pub(crate) fn load(
         &mut self,
         folder: &RunFolder,
         on: &mut dyn FnMut(Report<'_>),
     ) -> Result<bool, RecipeError> {
-        for step in folder.checkpoints()?.into_iter().rev() {
-            let path = folder.checkpoint(step);
-            let read = Checkpoint::read_state(&path)
-                .map(|(state, _)| state.check_same_run(&self.state, &path));
-            let read = match read {
-                Ok(same) => {
-                    same?;
-                    let lora = self.adapters.as_ref().map(|adapters| &adapters.lora);
-                    Checkpoint::read(&path, &self.layout, lora)
-                }
-                Err(e) => Err(e),
-            };
-            let Checkpoint { state, weights, optimizer, hash } = match read {
-                Ok(checkpoint) => checkpoint,
-                Err(e) => {
-                    on(Report::Note(format!("{e}; the checkpoint before it is taken")));
-                    continue;
-                }
-            };
-            if let Some(note) = state.other_machine(&self.state) {
-                on(Report::Note(note));
-            }
-            self.optimizer = optimizer;
-            match &mut self.adapters {
-                None => self.weights = weights,
-                Some(Adapters { lora, values, .. }) => {
-                    *values = weights;
-                    lora.merge(self.cpu, values, &self.base.weights, &mut self.weights);
-                }
-            }
-            self.state = state.going_on(&self.state.isa, hash);
-            self.saved_step = Some(step);
-            return Ok(true);
+        let lora = self.adapters.as_ref().map(|adapters| &adapters.lora);
+        let read = |path: &Path| Checkpoint::read(path, &self.layout, lora);
+        let Some((step, checkpoint)) = folder.newest_whole(&self.state, read, on)? else {
+            return Ok(false);
+        };
+        let Checkpoint { state, weights, optimizer, hash } = checkpoint;
+        if let Some(note) = state.other_machine(&self.state) {
+            on(Report::Note(note));
         }
-        Ok(false)
+        self.optimizer = optimizer;
+        match &mut self.adapters {
+            None => self.weights = weights,
+            Some(Adapters { lora, values, .. }) => {
+                *values = weights;
+                lora.merge(self.cpu, values, &self.base.weights, &mut self.weights);
+            }
+        }
+        self.state = state.going_on(&self.state.isa, hash);
+        self.saved_step = Some(step);
+        Ok(true)
     }
 
     /// Writes a checkpoint, and removes those that are not to be kept.

@@ -140,6 +140,41 @@ impl RunFolder {
         Ok(self.checkpoint(best.unwrap_or(last)))
     }
 
+    /// The newest whole checkpoint, as `read` gives it, with its step; `None` where there is none at all. All must be of the
+    /// same run as `state`.
+    ///
+    /// # Errors
+    /// One is of another run, all are damaged, or the folder cannot be read.
+    pub(crate) fn newest_whole(
+        &self,
+        state: &State,
+        read: impl Fn(&Path) -> Result<Checkpoint, RecipeError>,
+        on: &mut dyn FnMut(Report<'_>),
+    ) -> Result<Option<(u64, Checkpoint)>, RecipeError> {
+        let steps = self.checkpoints()?;
+        for &step in steps.iter().rev() {
+            let path = self.checkpoint(step);
+            let found = match Checkpoint::read_state(&path) {
+                Ok((found, _)) => {
+                    // Another run's checkpoint is no damage.
+                    found.check_same_run(state, &path)?;
+                    read(&path)
+                }
+                Err(e) => Err(e),
+            };
+            match found {
+                Ok(checkpoint) => return Ok(Some((step, checkpoint))),
+                Err(e) => on(Report::Note(format!("{e}; this checkpoint is passed over"))),
+            }
+        }
+        // To begin anew would remove what may be read yet with some other program.
+        if !steps.is_empty() {
+            let (expected, found) = ("one that is whole", "none");
+            return Err(RecipeError::run(&self.path, "checkpoints", expected, found));
+        }
+        Ok(None)
+    }
+
     /// Removes all checkpoints but the last `keep` and those of `kept`.
     ///
     /// # Errors

@@ -40,6 +40,20 @@ fn fine_tuning_learns_and_resumes_to_the_same_bits() {
 }
 
 #[test]
+fn a_run_whose_checkpoints_are_all_damaged_is_not_begun_anew() {
+    let desk = Desk::new();
+    desk.run("sft", SFT, "hurt", 2, 5).unwrap();
+    let file = Path::new(&desk.checkpoint("hurt")).join("optimizer.safetensors");
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    let (ending, notes) = desk.run_noting("sft", SFT, "hurt", 2, u64::MAX);
+    let error = ending.unwrap_err().to_string();
+    assert!(error.contains("checkpoints: expected one that is whole, found none"), "{error}");
+    assert!(notes.iter().any(|note| note.ends_with("this checkpoint is passed over")), "{notes:?}");
+    assert!(file.exists(), "what may be read yet stays");
+}
+
+#[test]
 fn reward_models_learn_resume_and_score() {
     let desk = Desk::new();
     desk.check_exact("reward", REWARD, 2);
