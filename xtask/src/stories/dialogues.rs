@@ -109,7 +109,7 @@ impl<'a> Maker<'a> {
         dialogues.retain(|dialogue| dialogue.n_tokens(self.tokenizer) <= MAX_TOKENS);
         random.shuffle(&mut dialogues);
         for dialogue in &mut dialogues {
-            dialogue.system = random.percent(SYSTEMS).then(|| random.pick(&self.tables.systems()));
+            dialogue.system = random.percent(SYSTEMS).then(|| random.pick(self.tables.systems()));
         }
         Ok(dialogues)
     }

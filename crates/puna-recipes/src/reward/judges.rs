@@ -30,10 +30,6 @@ pub(crate) struct Verdict {
 
 impl Judges {
     /// Opens both; each must read the tokens that `base` writes.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "two models, what they must fit, and how to open them"
-    )]
     pub(crate) fn open(
         place: &Place<'_>,
         helpfulness: &Path,
