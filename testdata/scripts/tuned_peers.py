@@ -1,10 +1,13 @@
 """Tunes the smallest built-in model with Puna, and repeats it in PyTorch, written from the formulas.
 
-    python testdata/scripts/tuned_peers.py PUNA
+    python testdata/scripts/tuned_peers.py PUNA [--golden]
 
 One batch holds all data, so the order of sequences does not matter. Compared, in f32: losses of three steps and lengths
 of their gradients, for fine-tuning (all weights, and adapters by `peft`), a reward model (each margin, the safety loss)
 and DPO. Checkpoints are then loaded by `transformers` and `peft`, which must score and predict as Puna does.
+
+With `--golden`, what PyTorch found is written to `testdata/train/tuned.json`, with the configurations and data of these runs;
+beside it what Puna finds for PPO, which draws answers, and so has no peer.
 """
 
 import json
@@ -87,6 +90,14 @@ def descend(parameters, loss_of):
     return found
 
 
+GOLDEN = []
+
+
+def keep(name, recipe, config, records, first, by):
+    """A run for the golden file: losses and lengths of gradients of its steps from `first` on."""
+    GOLDEN.append({"name": name, "recipe": recipe, "config": config, "first": first, "steps": records, "by": by})
+
+
 def compare(what, ours, theirs):
     errors = [abs(a - b) / max(abs(b), 1e-3) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True)]
     assert max(errors) < TOLERANCE, f"{what}: {ours}, PyTorch {theirs}"
@@ -108,7 +119,9 @@ def fine_tuning(puna, work, base, tokens):
     (work / "sft.toml").write_text(text)
     run(puna, "sft", work / "sft.toml", "--out", work / "sft")
     model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
-    compare("fine-tuning", log_of(work / "sft"), descend(list(model.parameters()), loss_of(model)))
+    theirs = descend(list(model.parameters()), loss_of(model))
+    compare("fine-tuning", log_of(work / "sft"), theirs)
+    keep("sft", "sft", text, theirs, 0, "PyTorch")
 
     (work / "lora.toml").write_text(text + "[lora]\nrank = 4\nalpha = 8.0\ntargets = [\"q_proj\", \"k_proj\", \"down_proj\"]\n")
     run(puna, "sft", work / "lora.toml", "--out", work / "lora")
@@ -152,6 +165,7 @@ def reward(puna, work, base, tokens, margin, weight):
     value.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
     compare(f"reward model, margin {margin}, safety loss {weight}", ours[1:2], [(value.item(), norm)])
+    keep(name, "reward", (work / f"{name}.toml").read_text(), [(value.item(), norm)], 1, "PyTorch")
     last = last_checkpoint(work / name)
     (work / "answers.jsonl").write_text("".join(
         json.dumps({"messages": [{"role": "user", "content": u}, {"role": "assistant", "content": a}]}) + "\n"
@@ -199,7 +213,24 @@ def dpo(puna, work, base, tokens):
             total = total - F.logsigmoid(beta * ((free[0] - fixed[0]) - (free[1] - fixed[1])))
         return total / len(PAIRS)
 
-    compare("DPO", log_of(work / "dpo"), descend(list(policy.parameters()), loss))
+    theirs = descend(list(policy.parameters()), loss)
+    compare("DPO", log_of(work / "dpo"), theirs)
+    keep("dpo", "dpo", (work / "dpo.toml").read_text(), theirs, 0, "PyTorch")
+
+
+def drawn(puna, work):
+    """PPO draws answers, and so has no peer: what Puna finds."""
+    prompts = [u for u, *_ in PAIRS]
+    (work / "prompts.jsonl").write_text("".join(json.dumps({"prompt": u}) + "\n" for u in prompts))
+    model, judge = "model = \"stories260K\"\n", "reward-small-0.5/checkpoints/step-00000003"
+    file = "[[prompts]]\npath = \"prompts.jsonl\"\n"
+    text = (
+        f"{model}helpfulness = \"{judge}\"\nbatch = 4\nmini_batch = 4\niterations = {STEPS}\nmax_new_tokens = 24\n"
+        f"precision = \"f32\"\n{file}[optimizer]\nlr = {LR}\n[eval]\nevery = 0\n"
+    )
+    (work / "ppo.toml").write_text(text)
+    run(puna, "ppo", work / "ppo.toml", "--out", work / "ppo")
+    keep("ppo", "ppo", text, log_of(work / "ppo"), 0, "Puna")
 
 
 if __name__ == "__main__":
@@ -217,3 +248,8 @@ if __name__ == "__main__":
             reward(program, folder, folder / "base", tokenize, *case)
         reward_adapters(program, folder, folder / "base", tokenize)
         dpo(program, folder, folder / "base", tokenize)
+        if "--golden" in sys.argv[2:]:
+            drawn(program, folder)
+            files = {f"{name}.jsonl": (folder / f"{name}.jsonl").read_text() for name in ("chat", "pairs", "prompts")}
+            path = ROOT / "testdata/train/tuned.json"
+            path.write_text(json.dumps({"files": files, "runs": GOLDEN}, indent=1) + "\n")

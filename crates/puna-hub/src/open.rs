@@ -198,7 +198,7 @@ mod tests {
         check(typo.to_str().unwrap(), "did you mean");
         check(typo.to_str().unwrap(), "llama-7b.gguf?");
         check("stories-260k", "did you mean stories260K?");
-        check("no/such/thing", "built in: stories7m, stories260K");
+        check("no/such/thing", "built in: stories7m, stories7m-chat, stories260K");
         check("", "no file, folder or model is called \"\"");
     }
 

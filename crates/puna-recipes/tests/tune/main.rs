@@ -3,6 +3,7 @@
 
 mod adapters;
 mod desk;
+mod golden;
 
 use std::fs;
 use std::path::Path;

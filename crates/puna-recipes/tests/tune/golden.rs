@@ -1,0 +1,36 @@
+//! Debug runs of milliseconds with the losses that PyTorch computes for them, and PPO, which draws answers and has no peer,
+//! with those that were found when the file was made (`testdata/scripts/tuned_peers.py --golden`).
+
+use std::fs;
+
+use puna_recipes::Ending;
+use serde_json::Value;
+
+use crate::desk::Desk;
+
+#[test]
+fn debug_runs_have_the_golden_losses() {
+    let desk = Desk::new();
+    let text = fs::read_to_string(puna_testkit::testdata("train/tuned.json")).unwrap();
+    let golden: Value = serde_json::from_str(&text).unwrap();
+    for (name, text) in golden["files"].as_object().unwrap() {
+        fs::write(desk.path(name), text.as_str().unwrap()).unwrap();
+    }
+    for run in golden["runs"].as_array().unwrap() {
+        let of = |key: &str| run[key].as_str().unwrap();
+        let ending = desk.run(of("recipe"), of("config"), of("name"), 2, u64::MAX).unwrap();
+        assert_eq!(ending, Ending::Complete);
+        let first = run["first"].as_u64().unwrap() as usize;
+        let log = desk.log(of("name"));
+        let steps = run["steps"].as_array().unwrap();
+        assert!(!steps.is_empty() && log.len() >= first + steps.len(), "{}", of("name"));
+        for (step, record) in steps.iter().zip(&log[first..]) {
+            let found = [record.loss.unwrap(), record.grad_norm.unwrap()];
+            for (found, expected) in found.into_iter().zip(step.as_array().unwrap()) {
+                let expected = expected.as_f64().unwrap();
+                let bound = 1e-4 * expected.abs().max(1e-3);
+                assert!((found - expected).abs() <= bound, "{}: {record:?}, {step}", of("name"));
+            }
+        }
+    }
+}
