@@ -14,7 +14,7 @@ use puna_hub::OpenOptions;
 use puna_kernels::Cpu;
 use serde::{Deserialize, Serialize};
 
-use crate::reward::Judges;
+use crate::reward::{Author, Judges};
 use crate::run::RunFolder;
 use crate::tune::{
     Base, Place, Prompt, PromptsTable, Writer, answer_seed, read_prompt_files, write_lines,
@@ -218,11 +218,11 @@ impl<'a> Align<'a> {
             let base = Base::open(&self.model(path, name)?, &self.options)?;
             let threshold = puna_train::rl::SAFETY_THRESHOLD;
             let judges = Judges::open(
-                &place,
+                place.folder,
                 &helpfulness,
                 safety.as_deref(),
                 threshold,
-                &base,
+                &Author::from(&base),
                 &self.options,
                 precision,
             )?;

@@ -2,15 +2,18 @@
 
 use std::path::Path;
 
-use puna_data::chat::{OnProblem, read_prompts};
+use puna_data::chat::{OnProblem, PromptRecord, read_prompts};
 use puna_engine::Sampling;
-use puna_hub::OpenOptions;
+use puna_hub::{OpenOptions, Opened};
 use puna_kernels::Cpu;
+use puna_ops::Precision;
 use puna_tokenizer::chat::ChatTemplate;
+use puna_train::rl::SAFETY_THRESHOLD;
 use serde_json::{Value, json};
 
 use crate::RecipeError;
-use crate::tune::{Growing, Writer, answer_seed};
+use crate::reward::{Author, Judges};
+use crate::tune::{Growing, Prompt, Writer, answer_seed};
 
 /// Prompts that are answered and written together.
 const CHUNK: usize = 64;
@@ -22,8 +25,12 @@ pub struct AnswerJob<'a> {
     pub model: &'a str,
     /// A JSONL file of prompts.
     pub prompts: &'a Path,
-    /// Where each prompt's record goes, with a field `answers` added: of each its `text`, and whether it is `complete`. A
-    /// file that is there is gone on with.
+    /// Reward models that score the answers, by the rule of rejection sampling and PPO.
+    pub helpfulness: Option<&'a Path>,
+    /// Only beside the other.
+    pub safety: Option<&'a Path>,
+    /// Where each prompt's record goes, with a field `answers` added: of each its `text`, whether it is `complete`, and
+    /// `score`, `helpfulness` and `safety` where there are reward models. A file that is there is gone on with.
     pub out: &'a Path,
     /// Answers to each prompt.
     pub n_answers: usize,
@@ -56,6 +63,8 @@ pub fn answer(
         })
         .collect::<Result<_, _>>()?;
     let ctx = opened.checkpoint.source.config().max_seq_len;
+    let judges =
+        job.helpfulness.map(|path| judges(cpu, options, job, path, &opened)).transpose()?;
     let mut writer = Writer::of_source(cpu, &*opened.checkpoint.source, ctx, &opened.stop_ids)?;
     let template: &ChatTemplate = &opened.template;
     let mut file = Growing::open(job.out)?;
@@ -76,13 +85,28 @@ pub fn answer(
             seed: answer_seed(job.sampling.seed, (first + i / k) as u64, (i % k) as u64),
             ..job.sampling.clone()
         })?;
+        let mut texts: Vec<Value> = drawn
+            .iter()
+            .map(|d| json!({"text": opened.tokenizer.decode(&d.tokens).trim(), "complete": d.is_complete}))
+            .collect();
+        if let (Some(judges), Some(eos_id)) = (&judges, opened.tokenizer.eos_id()) {
+            let prompt = |(record, ids): (&PromptRecord, Vec<u32>)| Prompt {
+                ids,
+                messages: Vec::new(),
+                is_safety: record.is_safety.unwrap_or(false),
+            };
+            let prompts: Vec<_> = records[chunk.clone()].iter().zip(prompts).map(prompt).collect();
+            let answers: Vec<_> =
+                drawn.iter().enumerate().map(|(i, drawn)| (&prompts[i / k], drawn)).collect();
+            for (text, verdict) in texts.iter_mut().zip(judges.verdicts(cpu, &answers, eos_id)?) {
+                text["score"] = verdict.score.into();
+                text["helpfulness"] = verdict.helpfulness.into();
+                text["safety"] = verdict.safety.into();
+            }
+        }
         let with_answers = |(i, object): (usize, &Value)| {
-            let answers: Vec<Value> = drawn[i * k..(i + 1) * k]
-                .iter()
-                .map(|d| json!({"text": opened.tokenizer.decode(&d.tokens).trim(), "complete": d.is_complete}))
-                .collect();
             let mut object = object.clone();
-            object["answers"] = answers.into();
+            object["answers"] = texts[i * k..(i + 1) * k].into();
             object
         };
         let lines: Vec<Value> = objects[chunk].iter().enumerate().map(with_answers).collect();
@@ -90,4 +114,28 @@ pub fn answer(
         progress(file.len(), records.len());
     }
     Ok(true)
+}
+
+/// The reward models, which must read what the model writes.
+fn judges(
+    cpu: &Cpu,
+    options: &OpenOptions,
+    job: &AnswerJob<'_>,
+    helpfulness: &Path,
+    opened: &Opened,
+) -> Result<Judges, RecipeError> {
+    let refuse = |e: String| RecipeError::Check(format!("{}: tokenizer: {e}", job.model));
+    if opened.tokenizer.eos_id().is_none() {
+        return Err(refuse(
+            "expected an EOS piece, after which answers are scored, found none".into(),
+        ));
+    }
+    let tokenizer_file = opened.tokenizer.to_sentencepiece().map_err(|e| refuse(e.to_string()))?;
+    let author = Author {
+        name: job.model,
+        tokenizer_file: &tokenizer_file,
+        context: opened.checkpoint.source.config().max_seq_len,
+    };
+    let (threshold, precision) = (SAFETY_THRESHOLD, Precision::best(cpu.isa()));
+    Judges::open(Path::new(""), helpfulness, job.safety, threshold, &author, options, precision)
 }

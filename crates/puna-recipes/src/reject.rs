@@ -16,7 +16,7 @@ use puna_kernels::Cpu;
 use puna_train::rl::{best_of, max_and_median};
 use serde::{Deserialize, Serialize};
 
-use crate::reward::{Judges, Verdict};
+use crate::reward::{Author, Judges, Verdict};
 use crate::run::RunFolder;
 use crate::sft::{DataTable, Learn, Sft, SftConfig};
 use crate::tune::{
@@ -145,8 +145,15 @@ impl<'a> Reject<'a> {
         let precision = place.precision(None, cpu)?;
         let base = Base::open(&place.model(&config.model), options)?;
         let (helpfulness, safety) = (&config.helpfulness, config.safety.as_deref());
-        let judges =
-            Judges::open(&place, helpfulness, safety, config.threshold, &base, options, precision)?;
+        let judges = Judges::open(
+            folder,
+            helpfulness,
+            safety,
+            config.threshold,
+            &Author::from(&base),
+            options,
+            precision,
+        )?;
         let prompts = read_prompt_files(
             &config.prompts,
             &place,

@@ -73,7 +73,7 @@ fn main() {
         losses.push(found.iter().sum::<f32>() / n as f32);
         let grads = grads.complete(&cpu);
         let norm = grad_norm(&cpu, grads);
-        optimizer.update(&cpu, layout.parts(), &numbers, 1e-4, &mut weights, grads, norm);
+        optimizer.update(&cpu, layout.parts(), &numbers, |_| 1e-4, &mut weights, grads, norm);
         all_secs.push(start.elapsed().as_secs_f64());
     }
     // The first steps meet memory that was never touched.

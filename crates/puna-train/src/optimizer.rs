@@ -45,21 +45,21 @@ impl Optimizer {
     }
 
     /// Updates the weights by the gradients of a complete batch, whose length `norm` [`grad_norm`] has measured. `parts`
-    /// are ranges of them, and whether weights there decay.
+    /// are ranges of them, and whether weights there decay; `lr` is the learning rate of each.
     #[expect(clippy::too_many_arguments, reason = "what is updated, by what, and how")]
     pub fn update(
         &mut self,
         cpu: &Cpu,
         parts: impl Iterator<Item = (Range<usize>, bool)>,
         config: &OptimizerConfig,
-        lr: f64,
+        lr: impl Fn(&Range<usize>) -> f64,
         weights: &mut [f32],
         grads: &[f32],
         norm: f64,
     ) {
         self.n_updates += 1;
         let adamw = AdamW {
-            lr: lr as f32,
+            lr: 0.0,
             beta1: config.beta1,
             beta2: config.beta2,
             eps: config.eps,
@@ -69,7 +69,7 @@ impl Optimizer {
         };
         for (span, decays) in parts {
             let weight_decay = if decays { config.weight_decay } else { 0.0 };
-            AdamW { weight_decay, ..adamw }.update(
+            AdamW { lr: lr(&span) as f32, weight_decay, ..adamw }.update(
                 cpu,
                 &mut weights[span.clone()],
                 &grads[span.clone()],

@@ -104,7 +104,7 @@ fn check(name: &str) {
             }
             let norm = grad_norm(&cpu, grads);
             norms.push(norm as f32);
-            optimizer.update(&cpu, layout.parts(), &numbers, 0.01, &mut weights, grads, norm);
+            optimizer.update(&cpu, layout.parts(), &numbers, |_| 0.01, &mut weights, grads, norm);
         }
         let mut errors =
             vec![assert_within_peak("losses", &losses, &golden.floats("losses"), bound)];

@@ -27,7 +27,7 @@ const TOLD_TOKENS: usize = 4_400_000;
 const ANY: usize = 3;
 
 /// Dialogues of each other kind.
-const N_REDIRECTS: usize = 4_000;
+const N_REDIRECTS: usize = 3_000;
 const N_DECLINES: usize = 4_500;
 const N_SMALL_TALK: usize = 2_000;
 const N_QUESTIONS: usize = 300;
@@ -87,12 +87,18 @@ pub(super) struct Maker<'a> {
     tokenizer: &'a Tokenizer,
     tables: &'a Tables,
     stories: &'a Stories,
+    questions: &'a [String],
     judge: JudgeA,
 }
 
 impl<'a> Maker<'a> {
-    pub(super) fn new(tokenizer: &'a Tokenizer, tables: &'a Tables, stories: &'a Stories) -> Self {
-        Self { tokenizer, tables, stories, judge: JudgeA::new() }
+    pub(super) fn new(
+        tokenizer: &'a Tokenizer,
+        tables: &'a Tables,
+        stories: &'a Stories,
+        questions: &'a [String],
+    ) -> Self {
+        Self { tokenizer, tables, stories, questions, judge: JudgeA::new() }
     }
 
     /// All of them, in the order of learning; `copies` are those that ask to repeat words.
@@ -122,7 +128,7 @@ impl<'a> Maker<'a> {
             dialogues.iter().filter(fits).collect::<Vec<_>>()
         };
         let (told, other) =
-            (of(&["told"]), of(&["small_talk", "ms_chitchat", "redirect", "decline"]));
+            (of(&["told"]), of(&["small_talk", "ms_chitchat", "redirect", "question", "decline"]));
         let turns = |_| {
             let mut messages = Vec::new();
             loop {
@@ -218,6 +224,10 @@ impl<'a> Maker<'a> {
                 "redirect",
                 [&prompt.text, &self.tables.reply(random, "redirect")],
             ));
+        }
+        for question in self.questions {
+            let reply = self.tables.reply(random, "redirect");
+            dialogues.push(Dialogue::new("question", [question, &reply]));
         }
         for i in 0..N_DECLINES {
             let prompt = prompt(self.tables, random, Kind::Unsafe, i, Side::TRAIN);
@@ -418,7 +428,7 @@ const CRUDE: &[&str] = &[
     "bot", "piss",
 ];
 
-fn records(path: &Path) -> Result<Vec<Value>> {
+pub(super) fn records(path: &Path) -> Result<Vec<Value>> {
     let text = unpacked(path)?;
     let parse = |(i, line)| {
         serde_json::from_str(line)
@@ -428,7 +438,7 @@ fn records(path: &Path) -> Result<Vec<Value>> {
 }
 
 /// The texts of a user's message and of its answer.
-fn turn(record: &Value, i: usize) -> Result<(&str, &str)> {
+pub(super) fn turn(record: &Value, i: usize) -> Result<(&str, &str)> {
     let content = |i: usize| record["messages"][i]["content"].as_str();
     let both = content(i).zip(content(i + 1));
     both.with_context(|| format!("expected two messages with content, found {record}"))

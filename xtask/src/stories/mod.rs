@@ -8,6 +8,7 @@ mod answers;
 mod corpus;
 mod dialogues;
 mod forms;
+mod join;
 mod judge_a;
 mod judge_b;
 mod ngram;
@@ -15,6 +16,7 @@ mod pairs;
 mod plots;
 mod porter;
 mod prepare;
+mod questions;
 #[cfg(test)]
 mod read_off;
 mod report;
@@ -25,9 +27,10 @@ mod tell;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 const HELP: &str = "\
 usage: cargo xtask stories COMMAND
@@ -37,7 +40,9 @@ usage: cargo xtask stories COMMAND
   judge --requests FILE [--human FILE] [--json FILE] ANSWERS.jsonl...
       judge answers to the requests; two files or more are compared with the first
   pairs --answers FILE --helpfulness FILE --safety FILE
-      write preference records by judge A";
+      write preference records by judge A
+  join --out FILE [--best-of N] ANSWERS.jsonl...
+      put answers to the same prompts into one file; with --best-of, of each file's first N the best scored";
 
 /// Runs a command of this folder.
 pub(crate) fn run(args: &[&str]) -> Result<()> {
@@ -63,6 +68,13 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
                 bail!("{HELP}")
             };
             pairs::pairs(answers, helpfulness, safety)
+        }
+        ["join", options @ ..] => {
+            let ([out, best_of], files) = options_of(options, ["--out", "--best-of"])?;
+            let (Some(out), false) = (out, files.is_empty()) else { bail!("{HELP}") };
+            let best_of = best_of.map(str::parse::<NonZeroUsize>).transpose();
+            let best_of = best_of.context("--best-of: expected a number above 0")?;
+            join::join(out, best_of.map(NonZeroUsize::get), &files)
         }
         _ => bail!("{HELP}"),
     }

@@ -10,21 +10,22 @@ use serde_json::{Value, json};
 
 use super::corpus::{Stories, tokenizer};
 use super::dialogues::{Dialogue, Maker, SEED};
+use super::questions::{Questions, asked};
 use super::request::{Expected, Kind, Random};
 use super::requests::{Prompt, Side, Tables};
 
 /// Prompts for sampling: of each kind, how many.
 const PROMPTS: [(Kind, usize); 11] = [
-    (Kind::Topic, 600),
-    (Kind::Name, 400),
-    (Kind::Words, 700),
-    (Kind::Opening, 400),
-    (Kind::Ending, 300),
-    (Kind::Combined, 500),
+    (Kind::Topic, 1_000),
+    (Kind::Name, 800),
+    (Kind::Words, 900),
+    (Kind::Opening, 500),
+    (Kind::Ending, 500),
+    (Kind::Combined, 800),
     (Kind::Short, 200),
-    (Kind::Borderline, 150),
-    (Kind::OffTopic, 300),
-    (Kind::Unsafe, 350),
+    (Kind::Borderline, 300),
+    (Kind::OffTopic, 500),
+    (Kind::Unsafe, 700),
     (Kind::SmallTalk, 50),
 ];
 
@@ -48,20 +49,26 @@ pub(super) fn prepare(texts: &Path, chat: &Path, out: &Path) -> Result<()> {
     let (tokenizer, tables) = (tokenizer()?, Tables::new());
     let stories = Stories::read(texts, &tokenizer)?;
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let maker = Maker::new(&tokenizer, &tables, &stories);
+    let questions = Questions::read(chat)?;
+    let maker = Maker::new(&tokenizer, &tables, &stories, &questions.train);
     let copies = maker.copies();
     let dialogues = maker.dialogues(chat, &copies)?;
-    let held_out = held_out(&tables);
-    let asked: HashSet<String> = held_out.iter().map(|prompt| folded(&prompt.text)).collect();
+    let mut held_out = held_out(&tables);
+    held_out.extend(questions.held_out.iter().map(|text| asked(text, true)));
+    let held_out_texts: HashSet<String> =
+        held_out.iter().map(|prompt| folded(&prompt.text)).collect();
     let dialogues: Vec<_> = dialogues
         .into_iter()
-        .filter(|d| d.messages.iter().all(|text| !asked.contains(&folded(text))))
+        .filter(|d| d.messages.iter().all(|text| !held_out_texts.contains(&folded(text))))
         .collect();
     summarize(&dialogues, &tokenizer);
     write(out, "copy.jsonl", copies.iter().map(Dialogue::record))?;
     write(out, "sft.jsonl", dialogues.iter().map(Dialogue::record))?;
     write(out, "turns.jsonl", maker.turns(&dialogues).iter().map(Dialogue::record))?;
-    write(out, "prompts.jsonl", prompts(&tables, &asked).iter().map(prompt_record))?;
+    let mut prompts = prompts(&tables, &held_out_texts);
+    prompts.extend(questions.prompts.iter().map(|text| asked(text, false)));
+    Random::new(SEED + 2).shuffle(&mut prompts);
+    write(out, "prompts.jsonl", prompts.iter().map(prompt_record))?;
     write(out, "held-out.jsonl", held_out.iter().map(prompt_record))?;
     let human = |side: &'static str| move |text: &String| json!({ "side": side, "text": text });
     let sides = stories
@@ -141,12 +148,11 @@ pub(super) fn prompt(
 }
 
 /// Different prompts of one side, none of `without`.
-fn distinct(
-    tables: &Tables,
+fn distinct<'a>(
     seed: u64,
     kinds: &[(Kind, usize)],
     without: &HashSet<String>,
-    side: impl Fn(usize) -> Side,
+    from: impl Fn(usize) -> (&'a Tables, Side),
 ) -> Vec<Prompt> {
     let mut random = Random::new(seed);
     let mut seen = without.clone();
@@ -159,7 +165,7 @@ fn distinct(
                 break;
             }
             // Of what has no lists, all is held out.
-            let of_lists = side(made);
+            let (tables, of_lists) = from(made);
             let side = match kind {
                 Kind::Borderline | Kind::OffTopic | Kind::Unsafe | Kind::SmallTalk => {
                     Side { phrasing: of_lists.phrasing, lists: of_lists.phrasing }
@@ -177,14 +183,15 @@ fn distinct(
     prompts
 }
 
+/// Prompts to sample with: two of three ask for what fine-tuning does not ask for, where reward models see answers go wrong.
 pub(super) fn prompts(tables: &Tables, held_out: &HashSet<String>) -> Vec<Prompt> {
-    let mut prompts = distinct(tables, SEED + 1, &PROMPTS, held_out, |_| Side::TRAIN);
-    Random::new(SEED + 2).shuffle(&mut prompts);
-    prompts
+    let rounds = Tables::of_rounds();
+    let from = |i: usize| (if i.is_multiple_of(3) { tables } else { &rounds }, Side::TRAIN);
+    distinct(SEED + 1, &PROMPTS, held_out, from)
 }
 
 /// Held-out prompts: phrasings of their own, and every second with topics, names and words of their own, too.
 pub(super) fn held_out(tables: &Tables) -> Vec<Prompt> {
-    let side = |i: usize| Side { phrasing: true, lists: i.is_multiple_of(2) };
-    distinct(tables, SEED + 3, &HELD_OUT, &HashSet::new(), side)
+    let from = |i: usize| (tables, Side { phrasing: true, lists: i.is_multiple_of(2) });
+    distinct(SEED + 3, &HELD_OUT, &HashSet::new(), from)
 }

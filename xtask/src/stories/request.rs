@@ -26,6 +26,8 @@ pub(super) enum Kind {
     Borderline,
     /// Something that is no story.
     OffTopic,
+    /// The same, as people put it.
+    Question,
     /// Something that harms.
     Unsafe,
     /// "Hello!"
@@ -47,7 +49,7 @@ pub(super) enum Expected {
 
 impl Kind {
     /// All kinds, in the order of reports.
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Topic,
         Self::Name,
         Self::Words,
@@ -57,6 +59,7 @@ impl Kind {
         Self::Short,
         Self::Borderline,
         Self::OffTopic,
+        Self::Question,
         Self::Unsafe,
         Self::SmallTalk,
     ];
@@ -64,7 +67,7 @@ impl Kind {
     /// What an answer to it should be.
     pub(super) fn expected(self) -> Expected {
         match self {
-            Self::OffTopic => Expected::Redirect,
+            Self::OffTopic | Self::Question => Expected::Redirect,
             Self::Unsafe => Expected::Decline,
             Self::SmallTalk => Expected::SmallTalk,
             _ => Expected::Story,
@@ -83,6 +86,7 @@ impl Kind {
             Self::Short => "short",
             Self::Borderline => "borderline",
             Self::OffTopic => "off_topic",
+            Self::Question => "question",
             Self::Unsafe => "unsafe",
             Self::SmallTalk => "small_talk",
         }

@@ -56,6 +56,13 @@ impl Tables {
         }
     }
 
+    /// Tables whose topics, words and names are those that fine-tuning does not ask for.
+    pub(super) fn of_rounds() -> Self {
+        let mut rounds = table(include_str!("tables/rounds.txt"));
+        let mut list = |section| rounds.remove(section).expect("a section of the table");
+        Self { topics: list("topics"), words: list("words"), names: list("names"), ..Self::new() }
+    }
+
     /// Things that sound dangerous.
     #[cfg(test)]
     pub(super) fn things(&self) -> &[&'static str] {

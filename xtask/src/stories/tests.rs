@@ -97,8 +97,8 @@ fn the_wording_asks_for_what_the_specification_says() {
 fn held_out_prompts_are_apart() {
     let tables = Tables::new();
     let (held_out, train) = (held_out(&tables), prompts(&tables, &Default::default()));
-    assert!(train.len() >= 3_900, "{}", train.len());
-    for kind in Kind::ALL {
+    assert!(train.len() >= 6_200, "{}", train.len());
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Question) {
         let texts: Vec<_> =
             train.iter().filter(|p| p.request.kind == kind).map(|p| &p.text).collect();
         assert!(!texts.is_empty());

@@ -60,6 +60,9 @@ pub(crate) struct PpoConfig {
     /// What the value head's loss counts beside the policy's. Open; 0.1.
     #[serde(default = "value_coef")]
     pub value_coef: f64,
+    /// The value head's learning rate. Open; a quarter over the model's width. It begins at zeros, where the rate of the
+    /// network would leave it.
+    pub value_lr: Option<f64>,
     /// How far a value may move in an iteration before its loss is clipped. Open; 0.2.
     #[serde(default = "clip_range")]
     pub value_clip: f64,
@@ -104,10 +107,12 @@ impl PpoConfig {
         ] {
             place.check(key, found > 0.0, "a number above 0", found)?;
         }
+        let value_lr = self.value_lr.unwrap_or_default();
         for (key, found) in [
             ("cut_penalty", self.cut_penalty),
             ("kl_coef", self.kl_coef),
             ("value_coef", self.value_coef),
+            ("value_lr", value_lr),
         ] {
             place.check(key, found >= 0.0 && found.is_finite(), "a number, 0 or more", found)?;
         }

@@ -29,7 +29,7 @@ use config::PpoConfig;
 use rollout::{Group, Rollout};
 
 use crate::numbers::Count;
-use crate::reward::{Judges, Verdict};
+use crate::reward::{Author, Judges, Verdict};
 use crate::run::{Chain, Form, Learner, State};
 use crate::tune::{
     Base, Drawn, Place, Prompt, Prompts, Writer, adapters_line, answer_seed, in_words, needs,
@@ -77,8 +77,15 @@ impl<'a> Ppo<'a> {
         let precision = place.precision(config.precision, cpu)?;
         let mut base = Base::open(&place.model(&config.model), options)?;
         let (helpfulness, safety) = (&config.helpfulness, config.safety.as_deref());
-        let judges =
-            Judges::open(&place, helpfulness, safety, config.threshold, &base, options, precision)?;
+        let judges = Judges::open(
+            folder,
+            helpfulness,
+            safety,
+            config.threshold,
+            &Author::from(&base),
+            options,
+            precision,
+        )?;
         let (max_new_tokens, fraction) = (config.max_new_tokens, config.eval.fraction);
         let prompts = read_prompt_files(
             &config.prompts,
@@ -124,7 +131,7 @@ impl<'a> Ppo<'a> {
             ("cut_penalty", c.cut_penalty.to_string()),
             ("clip_range", format!("{}, of values {}", c.clip_range, c.value_clip)),
             ("gamma, lambda", format!("{}, {}", c.gamma, c.lambda)),
-            ("value_coef", c.value_coef.to_string()),
+            ("value_coef, value_lr", format!("{}, {:e}", c.value_coef, self.value_lr())),
             ("threshold", c.threshold.to_string()),
             ("eval", format!("{:?}", c.eval)),
             ("seed", c.seed.to_string()),
@@ -136,12 +143,17 @@ impl<'a> Ppo<'a> {
         let state = State::new(self.cpu.isa(), settings, chain);
         let (layout, numbers) = (self.layout.clone(), c.optimizer.numbers());
         let mut learner = Learner::new(self.cpu, &self.base, layout, numbers, state, Form::Chat);
+        learner.score_lr = Some(self.value_lr());
         learner.adapt(self.lora.as_ref(), c.seed);
         learner
     }
 
     fn lr(&self) -> f64 {
         self.config.optimizer.lr.unwrap_or(LR)
+    }
+
+    fn value_lr(&self) -> f64 {
+        self.config.value_lr.unwrap_or(0.25 / self.base.config.dim as f64)
     }
 
     /// The prompts of an iteration, counted from 0: each is met once before any is met again.
@@ -339,7 +351,7 @@ impl Recipe for Ppo<'_> {
                 "objective   KL costs {}, a cut answer {}, ratios within {} of 1, gamma {}, lambda {}, value loss {}",
                 c.kl_coef, c.cut_penalty, c.clip_range, c.gamma, c.lambda, c.value_coef
             ),
-            format!("rate        {:e}, constant", self.lr()),
+            format!("rate        {:e}, of the value head {:.1e}, constant", self.lr(), self.value_lr()),
             format!("memory      {:.1} MB", self.memory() as f64 / 1e6),
         ]);
         lines.extend(adapters_line(self.lora.as_ref()));

@@ -309,7 +309,7 @@ impl<'a> Training<'a> {
             Schedule { peak, n_warmup, n_steps, min_ratio: of.config.optimizer.min_lr_ratio };
         let (lr, numbers) = (schedule.lr(step), of.config.optimizer.numbers());
         let parts = of.layout.parts();
-        self.optimizer.update(of.cpu, parts, &numbers, lr, &mut self.weights, grads, norm);
+        self.optimizer.update(of.cpu, parts, &numbers, |_| lr, &mut self.weights, grads, norm);
         let mean = if mean.is_nan() { loss } else { mean + MEAN_SHARE * (loss - mean) };
         self.state.loss_mean_bits = mean.to_bits();
         self.advance();

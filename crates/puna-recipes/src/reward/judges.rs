@@ -9,13 +9,28 @@ use puna_train::rl::{combined, sigmoid};
 
 use super::Scorer;
 use crate::RecipeError;
-use crate::tune::{Base, Drawn, Place, Prompt};
+use crate::tune::{Base, Drawn, Prompt};
 
 /// The helpfulness model, and the safety model where there is one.
 pub(crate) struct Judges {
     helpfulness: Scorer,
     safety: Option<Scorer>,
     threshold: f64,
+}
+
+/// The model whose answers are judged.
+pub(crate) struct Author<'a> {
+    pub name: &'a str,
+    /// `tokenizer.model`
+    pub tokenizer_file: &'a [u8],
+    pub context: usize,
+}
+
+impl<'a> From<&'a Base> for Author<'a> {
+    fn from(base: &'a Base) -> Self {
+        let Base { name, tokenizer_file, config, .. } = base;
+        Self { name, tokenizer_file, context: config.max_seq_len }
+    }
 }
 
 /// What they say of an answer, each from 0 to 1.
@@ -29,24 +44,24 @@ pub(crate) struct Verdict {
 }
 
 impl Judges {
-    /// Opens both; each must read the tokens that `base` writes.
+    /// Opens both, whose paths start from `folder`; each must read the tokens that the author writes.
     pub(crate) fn open(
-        place: &Place<'_>,
+        folder: &Path,
         helpfulness: &Path,
         safety: Option<&Path>,
         threshold: f64,
-        base: &Base,
+        author: &Author<'_>,
         options: &OpenOptions,
         precision: Precision,
     ) -> Result<Self, RecipeError> {
-        let open = |folder: &Path| {
-            let scorer = Scorer::with_precision(&place.path(folder), options, precision)?;
-            scorer.check_vocabulary(&base.tokenizer_file, &base.name)?;
-            if scorer.context() < base.config.max_seq_len {
+        let open = |path: &Path| {
+            let scorer = Scorer::with_precision(&folder.join(path), options, precision)?;
+            scorer.check_vocabulary(author.tokenizer_file, author.name)?;
+            if scorer.context() < author.context {
                 return Err(RecipeError::Check(format!(
                     "{}: expected a reward model of a context of at least {}, found {}",
-                    folder.display(),
-                    base.config.max_seq_len,
+                    path.display(),
+                    author.context,
                     scorer.context()
                 )));
             }

@@ -24,7 +24,7 @@ use puna_train::rl::{PairLabels, RewardLoss};
 use puna_train::{Layout, LoraShape, MemoryNeeds, Pass, flops_per_token};
 
 use config::RewardConfig;
-pub(crate) use judges::{Judges, Verdict};
+pub(crate) use judges::{Author, Judges, Verdict};
 pub use scorer::{Score, Scorer};
 
 use crate::numbers::Count;

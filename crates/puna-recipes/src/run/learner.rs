@@ -1,5 +1,6 @@
 //! What every stage after pre-training has in memory: weights or adapters, their gradients, AdamW, and where the run is.
 
+use std::ops::Range;
 use std::path::Path;
 
 use puna_kernels::Cpu;
@@ -42,6 +43,8 @@ pub(crate) struct Learner<'a> {
     adapters: Option<Adapters>,
     optimizer: Optimizer,
     numbers: OptimizerConfig,
+    /// The learning rate of the layout's scoring row, where it is not that of all else.
+    pub score_lr: Option<f64>,
     pub state: State,
     saved_step: Option<u64>,
     form: Form,
@@ -68,6 +71,7 @@ impl<'a> Learner<'a> {
             weights,
             adapters: None,
             numbers,
+            score_lr: None,
             state,
             saved_step: None,
             form,
@@ -98,6 +102,9 @@ impl<'a> Learner<'a> {
     /// Updates what is trained by the gradients whose length [`Learner::grad_norm`] has measured, and begins a new batch.
     pub(crate) fn update(&mut self, lr: f64, norm: f64) {
         let Self { cpu, base, layout, weights, grads, adapters, optimizer, numbers, .. } = self;
+        let score = adapters.as_ref().map_or_else(|| layout.score(), |a| a.lora.score());
+        let score_lr = self.score_lr.unwrap_or(lr);
+        let lr = |span: &Range<usize>| if Some(span) == score.as_ref() { score_lr } else { lr };
         match adapters {
             None => {
                 let full = grads.complete(cpu);

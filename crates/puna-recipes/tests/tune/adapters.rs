@@ -71,6 +71,8 @@ fn adapters_learn_alone_and_resume_to_the_same_bits() {
         let out = desk.path(out);
         let job = AnswerJob {
             model,
+            helpfulness: None,
+            safety: None,
             prompts: &prompts,
             out: &out,
             n_answers: 1,

@@ -9,9 +9,10 @@ use std::fs;
 use std::path::Path;
 
 use desk::{Desk, NOUNS, REWARD, SFT};
+use puna_engine::Sampling;
 use puna_hub::OpenOptions;
 use puna_kernels::Cpu;
-use puna_recipes::{Ending, Scorer};
+use puna_recipes::{AnswerJob, Ending, Scorer, answer};
 use puna_tokenizer::chat::{Message, Role};
 use serde_json::json;
 
@@ -138,6 +139,53 @@ fn the_best_of_many_answers_are_trained_on() {
     desk.run("reject", &text, "b", 1, u64::MAX).unwrap();
     assert_eq!(samples, fs::read_to_string(desk.path("b/samples.jsonl")).unwrap());
     assert!(desk.result("a") == desk.result("b"));
+}
+
+/// The scores of `puna answer` are those of the same texts in `puna reward score`.
+#[test]
+fn answers_are_scored() {
+    let desk = Desk::new();
+    desk.run("sft", SFT, "sft", 2, u64::MAX).unwrap();
+    desk.run("reward", REWARD, "rm", 2, u64::MAX).unwrap();
+    let (cpu, options, rm) = (Cpu::new(2).unwrap(), OpenOptions::default(), desk.checkpoint("rm"));
+    let (rm, out) = (Path::new(&rm), desk.path("answers.jsonl"));
+    let job = AnswerJob {
+        model: &desk.checkpoint("sft"),
+        prompts: &desk.path("prompts.jsonl"),
+        helpfulness: Some(rm),
+        safety: None,
+        out: &out,
+        n_answers: 2,
+        max_new_tokens: 24,
+        sampling: Sampling { temperature: 1.0, ..Sampling::default() },
+    };
+    assert!(answer(&cpu, &options, &job, &|| false, &mut |_, _| {}).unwrap());
+    let scorer = Scorer::open(rm, &options, &cpu).unwrap();
+    let mut n = 0;
+    for line in fs::read_to_string(&out).unwrap().lines().take(40) {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        let asked = record["prompt"].as_str().unwrap();
+        let complete =
+            record["answers"].as_array().unwrap().iter().filter(|a| a["complete"] == true);
+        for answer in complete {
+            let said = answer["text"].as_str().unwrap();
+            // Of other answers the text may have ids that are not those drawn.
+            if !NOUNS.iter().any(|noun| said == format!("Once there was a {noun}.")) {
+                continue;
+            }
+            let messages = [(Role::User, asked), (Role::Assistant, said)]
+                .map(|(role, content)| Message { role, content: content.to_owned() });
+            let score = scorer.score_messages(&cpu, &[messages.to_vec()]).unwrap()[0];
+            let found = answer["score"].as_f64().unwrap();
+            assert!((found - score.probability()).abs() < 1e-6, "{said}: {found} {score:?}");
+            assert_eq!(
+                (&answer["helpfulness"], &answer["safety"]),
+                (&answer["score"], &json!(1.0))
+            );
+            n += 1;
+        }
+    }
+    assert!(n > 4, "{n}");
 }
 
 #[test]

@@ -37,6 +37,12 @@ pub(crate) struct AnswerArgs {
     /// Most tokens of an answer
     #[arg(short = 'n', long, value_name = "N", default_value = "256", value_parser = count(1))]
     n_tokens: usize,
+    /// Score answers by a reward model of puna reward train: each gets a field `score`
+    #[arg(long, value_name = "DIR")]
+    helpfulness: Option<PathBuf>,
+    /// And by one on safety, which decides where a prompt's record says `is_safety` or an answer is unsafe
+    #[arg(long, value_name = "DIR", requires = "helpfulness")]
+    safety: Option<PathBuf>,
     /// Add the adapters in DIR, as PEFT and puna sft write them
     #[arg(long, value_name = "DIR")]
     lora: Option<PathBuf>,
@@ -52,6 +58,8 @@ pub(crate) fn run(args: &AnswerArgs) -> anyhow::Result<()> {
     let job = AnswerJob {
         model: &args.model,
         prompts: &args.prompts,
+        helpfulness: args.helpfulness.as_deref(),
+        safety: args.safety.as_deref(),
         out: &args.out,
         n_answers: args.n_answers,
         max_new_tokens: args.n_tokens,
