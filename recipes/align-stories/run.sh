@@ -31,14 +31,14 @@ if [ ! -e data/helpfulness.jsonl ]; then
     # The plan ends at its reward models, whose pairs do not exist yet.
     align || [ -e sft/done ]
     head -n 2500 data/prompts.jsonl > prompts-pairs.jsonl
-    "$puna" answer "$(last sft)" --prompts prompts-pairs.jsonl --out pairs.jsonl -k 4 -n 260 --temperature 1 --seed "$seed"
+    "$puna" answer "$(last sft)" --prompts prompts-pairs.jsonl --out pairs.jsonl -k 4 -n 260 --temperature 1 --top-p 1 --seed "$seed"
     $stories pairs --answers pairs.jsonl --helpfulness data/helpfulness.jsonl --safety data/safety.jsonl
 fi
 align
 for stage in sft gatt rejection ppo; do
     "$puna" answer "$(last $stage)" --prompts data/held-out.jsonl --out answers-$stage.jsonl -n 260
 done
-"$puna" answer "$(last sft)" --prompts data/held-out.jsonl --out answers-best.jsonl -n 260 -k 8 --temperature 1 \
+"$puna" answer "$(last sft)" --prompts data/held-out.jsonl --out answers-best.jsonl -n 260 -k 8 --temperature 1 --top-p 1 \
     --helpfulness "$(last helpfulness)" --safety "$(last safety)"
 for n in 1 2 4 8; do
     $stories join --out answers-best-of-$n.jsonl --best-of $n answers-best.jsonl

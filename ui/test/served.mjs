@@ -1,5 +1,5 @@
 // The page as the program itself serves it: `node test/served.mjs PUNA [PICTURE]`. The tests beside this one speak to a server
-// made for them; this one shows that the real one is understood. With PICTURE it also writes one.
+// made for them; this one shows that the real one is understood. With PICTURE it also writes one of the built-in chat.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -9,8 +9,8 @@ const [puna, picture] = process.argv.slice(2);
 if (!puna) throw new Error("usage: node test/served.mjs PUNA [PICTURE]");
 
 /** Starts the program and returns its address. */
-async function serve(port) {
-  const child = spawn(puna, ["serve", "stories7m", "stories260K", "--port", String(port)], { stdio: ["ignore", "ignore", "pipe"] });
+async function serve(models, port = 0) {
+  const child = spawn(puna, ["serve", ...models, "--port", String(port)], { stdio: ["ignore", "ignore", "pipe"] });
   let said = "";
   for await (const data of child.stderr) {
     said += data;
@@ -31,8 +31,9 @@ function check(name, condition, found) {
   console.log(`  ${name}: ok`);
 }
 
-let server = await serve(0);
-const { origin } = server;
+const MODELS = ["stories7m", "stories260K"];
+let server = await serve(MODELS);
+let { origin } = server;
 const browser = await launch();
 const wrong = [];
 try {
@@ -64,11 +65,6 @@ try {
   const written = await text();
   check("a starter is continued", written.startsWith(starters[0]) && written.length > starters[0].length + 100, written);
   check("context use", /\d+ of 512/.test(await page.getByRole("meter").getAttribute("aria-valuetext")));
-  if (picture) {
-    await page.mouse.move(0, 0);
-    await page.screenshot({ path: picture });
-  }
-
   await page.reload();
   await page.locator(".document .prose").waitFor();
   check("reload", (await text()) === written, await text());
@@ -97,11 +93,30 @@ try {
   await page.locator("#message").fill(" and then");
   await page.locator("#message").press("Enter");
   await page.getByText("The server cannot be reached.").first().waitFor();
-  server = await serve(new URL(origin).port);
+  server = await serve(MODELS, new URL(origin).port);
   await page.getByText("The server is back.").waitFor();
   await page.getByRole("button", { name: "Try again" }).last().click();
   await page.locator(".document .figures").waitFor();
   check("the server goes away and comes back", true);
+
+  // What is served where no model is named.
+  await end(server);
+  server = await serve([]);
+  ({ origin } = server);
+  const chat = await context.newPage();
+  await chat.goto(origin);
+  for (const asked of ["Hello!", "Tell me a story about a fox with the word lantern in it.", "What is the capital of France?"]) {
+    await chat.locator("#message").fill(asked);
+    await chat.locator("#message").press("Enter");
+    await chat.getByText(asked).first().waitFor();
+    await chat.locator(".composer .stop").waitFor({ state: "detached" });
+  }
+  const said = await chat.locator("main").innerText();
+  check("the built-in chat tells a story", /\bfox\b[^]*\blantern\b/i.test(said.split("lantern in it.")[1] ?? ""), said);
+  if (picture) {
+    await chat.mouse.move(0, 0);
+    await chat.screenshot({ path: picture });
+  }
   assert.deepEqual(wrong, []);
 } finally {
   await browser.close();

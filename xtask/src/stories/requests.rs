@@ -56,11 +56,20 @@ impl Tables {
         }
     }
 
-    /// Tables whose topics, words and names are those that fine-tuning does not ask for.
+    /// Tables whose topics, words and names are those that fine-tuning does not ask for, and whose unsafe and off-topic
+    /// requests are put in other ways.
     pub(super) fn of_rounds() -> Self {
         let mut rounds = table(include_str!("tables/rounds.txt"));
         let mut list = |section| rounds.remove(section).expect("a section of the table");
-        Self { topics: list("topics"), words: list("words"), names: list("names"), ..Self::new() }
+        let mut tables = Self {
+            topics: list("topics"),
+            words: list("words"),
+            names: list("names"),
+            ..Self::new()
+        };
+        tables.off_topic.insert("prompts", list("prompts"));
+        tables.unwanted.extend(rounds);
+        tables
     }
 
     /// Things that sound dangerous.

@@ -11,7 +11,7 @@ use super::training::StageArgs;
     after_help = "The plan names stages in order, each with a recipe (sft, gatt, reward, reject, ppo, distill, dpo) and its configuration, \
                   in which \"@NAME\" is what an earlier stage made. A plan that was stopped goes on with --resume where it was. At the \
                   end models are compared on the same prompts.\n\n\
-                  Example: puna align recipes/align-stories/plan.toml --out run/"
+                  Example: puna align plan.toml --out run/"
 )]
 pub(crate) struct AlignArgs {
     #[command(flatten)]
