@@ -56,7 +56,7 @@ pub(super) struct Dialogue {
 }
 
 impl Dialogue {
-    fn new<const N: usize>(source: &'static str, messages: [&str; N]) -> Self {
+    pub(super) fn new<const N: usize>(source: &'static str, messages: [&str; N]) -> Self {
         Self { source, messages: messages.map(str::to_owned).to_vec(), system: None }
     }
 

@@ -36,7 +36,7 @@ const HELP: &str = "\
 usage: cargo xtask stories COMMAND
 
   prepare --text DIR --chat DIR --out DIR
-      write copy.jsonl, sft.jsonl, turns.jsonl, prompts.jsonl, held-out.jsonl and human.jsonl
+      write copy.jsonl, sentences.jsonl, sft.jsonl, turns.jsonl, prompts.jsonl, held-out.jsonl and human.jsonl
   judge --requests FILE [--human FILE] [--json FILE] ANSWERS.jsonl...
       judge answers to the requests; two files or more are compared with the first
   pairs --answers FILE --helpfulness FILE --safety FILE

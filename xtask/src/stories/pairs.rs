@@ -6,16 +6,61 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::answers::{Answer, Record, read_answered};
+use super::dialogues::Dialogue;
 use super::judge_a::{JudgeA, Verdict};
 use super::request::{Kind, Random};
 
 const SEED: u64 = 13;
 
 /// Of pairs that are equally good, so many in a hundred are kept, with the weakest label.
-const TIES: usize = 10;
+const TIES: usize = 2;
 
 /// Most pairs of a prompt.
 const PAIRS: usize = 3;
+
+/// Most words that a sentence pair is asked for.
+const WORDS: usize = 3;
+
+/// Sentences for words, each beside itself with one of the words exchanged: whether an answer has what was asked for is
+/// learned from thousands of these in minutes, and not from as many stories.
+pub(super) fn sentence_pairs(copies: &[Dialogue]) -> Vec<Value> {
+    let mut random = Random::new(SEED + 1);
+    let asked: Vec<(&Dialogue, Vec<&str>)> = copies
+        .iter()
+        .filter(|dialogue| dialogue.source == "sentences")
+        .filter_map(|dialogue| Some((dialogue, asked_words(&dialogue.messages[0])?)))
+        .filter(|(_, words)| words.len() <= WORDS)
+        .collect();
+    let all: Vec<&str> = asked.iter().flat_map(|(_, words)| words.iter().copied()).collect();
+    let pair = |(dialogue, words): &(&Dialogue, Vec<&str>)| {
+        let (word, other) = (random.pick(words), random.pick(&all));
+        let chosen = &dialogue.messages[1];
+        let is_word = |part: &str| part.trim_matches(|c: char| !c.is_alphanumeric()) == word;
+        let rejected: String = chosen
+            .split_inclusive(|c: char| !c.is_alphanumeric())
+            .map(|part| if is_word(part) { part.replacen(word, other, 1) } else { part.to_owned() })
+            .collect();
+        (rejected != *chosen && !chosen.contains(other)).then(|| {
+            json!({
+                "prompt": [{ "role": "user", "content": dialogue.messages[0] }],
+                "chosen": chosen,
+                "rejected": rejected,
+                "strength": 3,
+                "safety": "both_safe",
+            })
+        })
+    };
+    asked.iter().filter_map(pair).collect()
+}
+
+/// The words of "Make a sentence for each of the words a, b and c."
+fn asked_words(text: &str) -> Option<Vec<&str>> {
+    let list = text.strip_suffix('.')?;
+    let list = list
+        .strip_prefix("Make a sentence with the word ")
+        .or_else(|| list.strip_prefix("Make a sentence for each of the words "))?;
+    Some(list.split(", ").flat_map(|words| words.split(" and ")).collect())
+}
 
 /// Writes pairs on helpfulness and pairs on safety.
 pub(super) fn pairs(answers: &str, helpfulness: &str, safety: &str) -> Result<()> {
@@ -120,6 +165,28 @@ mod tests {
             (pair["chosen"].as_str().unwrap(), strength, pair["safety"].as_str().unwrap())
         });
         assert_eq!(found, expected, "{answers:?}");
+    }
+
+    #[test]
+    fn a_sentence_without_its_word_is_rejected() {
+        let copies: Vec<_> =
+            [("cat", "The cat sat."), ("dog", "A dog, oh!"), ("sun", "No such word.")]
+                .map(|(word, text)| {
+                    let ask = format!("Make a sentence with the word {word}.");
+                    Dialogue::new("sentences", [&ask, text])
+                })
+                .into();
+        let pairs = sentence_pairs(&copies);
+        assert!(pairs.len() <= 2 && !pairs.is_empty(), "{pairs:?}");
+        for pair in pairs {
+            let asked = pair["prompt"][0]["content"].as_str().unwrap();
+            let word = asked_words(asked).unwrap()[0];
+            let [chosen, rejected] = ["chosen", "rejected"].map(|key| pair[key].as_str().unwrap());
+            assert!(chosen.contains(word) && !rejected.contains(word), "{pair}");
+            assert_eq!(chosen.split(' ').count(), rejected.split(' ').count());
+        }
+        let list = asked_words("Make a sentence for each of the words a, b and c.").unwrap();
+        assert_eq!(list, ["a", "b", "c"]);
     }
 
     #[test]

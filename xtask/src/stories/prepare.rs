@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::corpus::{Stories, tokenizer};
 use super::dialogues::{Dialogue, Maker, SEED};
+use super::pairs::sentence_pairs;
 use super::questions::{Questions, asked};
 use super::request::{Expected, Kind, Random};
 use super::requests::{Prompt, Side, Tables};
@@ -44,7 +45,7 @@ const HELD_OUT: [(Kind, usize); 11] = [
     (Kind::SmallTalk, 50),
 ];
 
-/// Writes `copy.jsonl`, `sft.jsonl`, `turns.jsonl`, `prompts.jsonl`, `held-out.jsonl` and `human.jsonl`.
+/// Writes `copy.jsonl`, `sentences.jsonl`, `sft.jsonl`, `turns.jsonl`, `prompts.jsonl`, `held-out.jsonl` and `human.jsonl`.
 pub(super) fn prepare(texts: &Path, chat: &Path, out: &Path) -> Result<()> {
     let (tokenizer, tables) = (tokenizer()?, Tables::new());
     let stories = Stories::read(texts, &tokenizer)?;
@@ -64,6 +65,7 @@ pub(super) fn prepare(texts: &Path, chat: &Path, out: &Path) -> Result<()> {
     summarize(&dialogues, &tokenizer);
     write(out, "copy.jsonl", copies.iter().map(Dialogue::record))?;
     write(out, "sft.jsonl", dialogues.iter().map(Dialogue::record))?;
+    write(out, "sentences.jsonl", sentence_pairs(&copies).into_iter())?;
     write(out, "turns.jsonl", maker.turns(&dialogues).iter().map(Dialogue::record))?;
     let mut prompts = prompts(&tables, &held_out_texts);
     prompts.extend(questions.prompts.iter().map(|text| asked(text, false)));

@@ -416,7 +416,7 @@ impl<'a> Training<'a> {
         on: &mut dyn FnMut(Report<'_>),
     ) -> Result<bool, RecipeError> {
         let layout = &self.of.layout;
-        let read = |path: &Path| finite(Checkpoint::read(path, layout, None)?, layout, path);
+        let read = |path: &Path| Checkpoint::read(path, layout, None);
         let Some((step, checkpoint)) = folder.newest_whole(&self.state, read, on)? else {
             return Ok(false);
         };
@@ -469,16 +469,6 @@ impl Guard {
         let limit = mean + self.spike;
         (loss > limit).then(|| format!("loss {loss:.4} is a spike above {limit:.4}"))
     }
-}
-
-/// A checkpoint from which training can go on: guards let no other come about.
-fn finite(found: Checkpoint, layout: &Layout, path: &Path) -> Result<Checkpoint, RecipeError> {
-    for (id, span) in layout.spans() {
-        if let Some(w) = found.weights[span.clone()].iter().find(|w| !w.is_finite()) {
-            return Err(RecipeError::run(path, id, "finite numbers", w));
-        }
-    }
-    Ok(found)
 }
 
 /// At the first step, with new weights: every tensor has a gradient, and the loss is what guessing gives.

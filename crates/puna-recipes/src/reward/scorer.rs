@@ -92,7 +92,7 @@ impl Scorer {
         let scoring = |config: &ModelConfig| {
             Layout::with_score(&ModelConfig { tied_output: true, ..config.clone() })
         };
-        let (layout, mut weights) = dense_weights(&*source, scoring)?;
+        let (layout, mut weights) = dense_weights(&name, &*source, scoring)?;
         let row = layout.score().expect("a layout with a scoring row");
         weights[row].copy_from_slice(&score);
         let tokenizer_file = tokenizer

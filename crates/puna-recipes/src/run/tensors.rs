@@ -140,6 +140,7 @@ pub(super) fn parse<'a>(file: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>,
     SafeTensors::deserialize(bytes).map_err(wrong)
 }
 
+/// Reads a tensor, all of whose numbers are finite: training lets no other come about.
 pub(super) fn floats(
     file: &Path,
     arrays: &SafeTensors<'_>,
@@ -152,5 +153,9 @@ pub(super) fn floats(
         return Err(wrong(format!("{:?} {:?}", array.dtype(), array.shape())));
     }
     let numbers = array.data().as_chunks::<4>().0.iter();
-    Ok(numbers.map(|&bytes| f32::from_le_bytes(bytes)).collect())
+    let numbers: Vec<f32> = numbers.map(|&bytes| f32::from_le_bytes(bytes)).collect();
+    match numbers.iter().find(|x| !x.is_finite()) {
+        Some(x) => Err(RecipeError::run(file, name, "finite numbers", x)),
+        None => Ok(numbers),
+    }
 }

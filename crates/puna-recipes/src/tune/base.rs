@@ -48,7 +48,7 @@ impl Base {
         let is_llama2 = licence
             .is_some_and(|id| id.to_lowercase().replace(['-', ' '], "").starts_with("llama2"));
         let notice = is_llama2.then_some(LLAMA2_NOTICE);
-        let (layout, weights) = dense_weights(&*checkpoint.source, Layout::new)?;
+        let (layout, weights) = dense_weights(name, &*checkpoint.source, Layout::new)?;
         let path = Path::new(name);
         let origin = match path.exists() {
             true => std::path::absolute(path).map_err(RecipeError::io(path))?.display().to_string(),
@@ -88,8 +88,10 @@ impl Base {
     }
 }
 
-/// The tensors of a layout as f32, with pairs of RoPE interleaved; a scoring row is zeros.
+/// The tensors of a layout as f32, with pairs of RoPE interleaved; a scoring row is zeros. All must be finite numbers: with
+/// others, nothing could be learned.
 pub(crate) fn dense_weights(
+    name: &str,
     source: &dyn TensorSource,
     layout: impl FnOnce(&ModelConfig) -> Layout,
 ) -> Result<(Layout, Vec<f32>), RecipeError> {
@@ -102,6 +104,11 @@ pub(crate) fn dense_weights(
         let tensor = source.load(*id).map_err(|e| RecipeError::Check(e.to_string()))?;
         let weights = &mut weights[span.clone()];
         dequantize(tensor.info.dtype, &tensor.data, weights);
+        if let Some(x) = weights.iter().find(|x| !x.is_finite()) {
+            return Err(RecipeError::Check(format!(
+                "{name}: {id}: expected finite numbers, found {x}"
+            )));
+        }
         if halves && matches!(id, WeightId::Layer(_, LayerWeight::Wq | LayerWeight::Wk)) {
             interleave(weights, config.head_dim, config.dim);
         }

@@ -348,6 +348,32 @@ fn what_is_left_out_is_told() {
     }
 }
 
+/// A model or reward model with one number that is none is refused, with the tensor.
+#[test]
+fn numbers_that_are_not_finite_are_named() {
+    let desk = Desk::new();
+    desk.run("sft", SFT, "sft", 2, u64::MAX).unwrap();
+    desk.run("reward", REWARD, "rm", 2, u64::MAX).unwrap();
+    for run in ["sft", "rm"] {
+        let file = Path::new(&desk.checkpoint(run)).join("model.safetensors");
+        let mut bytes = fs::read(&file).unwrap();
+        let end = bytes.len();
+        bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+        fs::write(&file, bytes).unwrap();
+    }
+    let text = SFT.replace("stories260K", &desk.checkpoint("sft"));
+    let error = desk.run("sft", &text, "on", 1, 0).unwrap_err().to_string();
+    assert!(error.contains("expected finite numbers, found NaN"), "{error}");
+    let rm = desk.checkpoint("rm");
+    let options = OpenOptions::default();
+    let Err(error) = Scorer::open(Path::new(&rm), &options, &Cpu::new(1).unwrap()) else {
+        panic!("a reward model with NaN was opened");
+    };
+    let error = error.to_string();
+    assert!(error.contains("expected finite numbers, found NaN"), "{error}");
+    assert!(error.contains("model.safetensors"), "{error}");
+}
+
 #[test]
 fn mistakes_are_named() {
     let desk = Desk::new();
