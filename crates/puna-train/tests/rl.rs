@@ -59,7 +59,7 @@ fn pairs_with_every_margin_and_label() {
             rejected_safe: case["rejected_safe"].as_bool(),
         };
         assert_close(labels.margin, number(&case, "margin"), &case);
-        let loss = RewardLoss { safety_weight: number(&case, "weight") };
+        let loss = RewardLoss { safety_weight: number(&case, "weight"), center_weight: 0.0 };
         let found = loss.pair(number(&case, "chosen"), number(&case, "rejected"), &labels);
         assert_close(found.loss, number(&case, "loss"), &case);
         assert_close(found.d_chosen, number(&case, "d_chosen"), &case);
@@ -241,6 +241,28 @@ fn the_logistic_function_is_right_at_its_ends() {
     assert_eq!((sigmoid(-800.0), sigmoid(800.0)), (0.0, 1.0));
     assert_eq!((log_sigmoid(-800.0), log_sigmoid(800.0)), (-800.0, 0.0));
     assert_close(log_sigmoid(0.0), 0.5f64.ln(), &"at 0");
-    let pair = RewardLoss { safety_weight: 1.0 }.pair(-1e6, 1e6, &PairLabels::default());
+    let pair = RewardLoss { safety_weight: 1.0, center_weight: 0.0 }.pair(
+        -1e6,
+        1e6,
+        &PairLabels::default(),
+    );
     assert_eq!((pair.loss, pair.d_chosen, pair.d_rejected), (2e6, -1.0, 1.0));
+}
+
+/// The loss that keeps rewards around 0: by hand, and its derivatives by finite differences.
+#[test]
+fn rewards_are_kept_around_zero() {
+    let labels = PairLabels::default();
+    let [plain, centred] =
+        [0.0, 0.25].map(|center_weight| RewardLoss { safety_weight: 0.0, center_weight });
+    let (chosen, rejected, h) = (1.5, 0.5, 1e-6);
+    let found = centred.pair(chosen, rejected, &labels);
+    assert_close(found.loss - plain.pair(chosen, rejected, &labels).loss, 1.0, &"0.25 times 2²");
+    let of = |c: f64, r: f64| centred.pair(c, r, &labels).loss;
+    let by_chosen = (of(chosen + h, rejected) - of(chosen - h, rejected)) / (2.0 * h);
+    let by_rejected = (of(chosen, rejected + h) - of(chosen, rejected - h)) / (2.0 * h);
+    assert!((found.d_chosen - by_chosen).abs() < 1e-8, "{found:?} {by_chosen}");
+    assert!((found.d_rejected - by_rejected).abs() < 1e-8, "{found:?} {by_rejected}");
+    let free = centred.pair(1.0, -1.0, &labels);
+    assert_eq!(free, plain.pair(1.0, -1.0, &labels), "rewards around 0 cost nothing");
 }

@@ -165,7 +165,7 @@ fn dot(a: &[f64; 3], b: &[f64; 3]) -> f64 {
 fn accuracies(margins: Margins, safety_weight: Option<f64>) -> ([f64; 2], [f64; 2]) {
     let mut world = World { weights: [1.0, -0.5, 0.75], rng: Rng::new(23, 0) };
     let (mut weights, mut bias) = ([0.0; 3], 0.0);
-    let loss = RewardLoss { safety_weight: safety_weight.unwrap_or(0.0) };
+    let loss = RewardLoss { safety_weight: safety_weight.unwrap_or(0.0), center_weight: 0.0 };
     const N_STEPS: usize = 300;
     for step in 0..N_STEPS {
         let (mut d_weights, mut d_bias) = ([0.0; 3], 0.0);

@@ -169,15 +169,16 @@ mod tests {
 
     #[test]
     fn a_sentence_without_its_word_is_rejected() {
-        let copies: Vec<_> =
-            [("cat", "The cat sat."), ("dog", "A dog, oh!"), ("sun", "No such word.")]
-                .map(|(word, text)| {
-                    let ask = format!("Make a sentence with the word {word}.");
-                    Dialogue::new("sentences", [&ask, text])
-                })
-                .into();
+        let told = [("cat", "The cat sat."), ("dog", "A dog, oh!"), ("sun", "No such word.")];
+        let copies: Vec<_> = std::iter::repeat_n(told, 8)
+            .flatten()
+            .map(|(word, text)| {
+                let ask = format!("Make a sentence with the word {word}.");
+                Dialogue::new("sentences", [&*ask, text])
+            })
+            .collect();
         let pairs = sentence_pairs(&copies);
-        assert!(pairs.len() <= 2 && !pairs.is_empty(), "{pairs:?}");
+        assert!(pairs.len() <= 16 && !pairs.is_empty(), "{pairs:?}");
         for pair in pairs {
             let asked = pair["prompt"][0]["content"].as_str().unwrap();
             let word = asked_words(asked).unwrap()[0];

@@ -44,6 +44,10 @@ pub(crate) struct RewardConfig {
     /// model and states no weight.
     #[serde(default)]
     pub safety_weight: f64,
+    /// What the square of both rewards' sum counts; not in the paper. Comparisons leave open where rewards lie; PPO and the
+    /// safety threshold need them around 0. With high rates, 0.01 keeps them there.
+    #[serde(default)]
+    pub center_weight: f64,
     /// What to do with pairs that do not fit a row, or that their file has wrong.
     #[serde(default)]
     pub unfit: Unfit,

@@ -80,8 +80,11 @@ impl<'a> Reward<'a> {
         place.at_least_one("batch", config.batch)?;
         place.at_least_one("epochs", config.epochs as usize)?;
         place.at_least_one("micro_batch", micro_batch)?;
-        let fits = config.safety_weight >= 0.0 && config.safety_weight.is_finite();
-        place.check("safety_weight", fits, "a number, 0 or more", config.safety_weight)?;
+        for (key, found) in
+            [("safety_weight", config.safety_weight), ("center_weight", config.center_weight)]
+        {
+            place.check(key, found >= 0.0 && found.is_finite(), "a number, 0 or more", found)?;
+        }
         let Pairs { train, held_out, mut lines, hash } = read_pairs(
             &config.data,
             &place,
@@ -148,6 +151,7 @@ impl<'a> Reward<'a> {
             ("seed", config.seed.to_string()),
             ("margin", format!("{:?}", config.margin)),
             ("safety_weight", config.safety_weight.to_string()),
+            ("center_weight", config.center_weight.to_string()),
             ("precision", self.precision.name().to_owned()),
             ("lora", format!("{:?}", self.lora)),
             ("optimizer", format!("{:?}", config.optimizer)),
@@ -167,7 +171,10 @@ impl<'a> Reward<'a> {
     fn batch_grads(&self, learner: &mut Learner<'_>, pass: &mut Pass, step: u64) -> Learned {
         let batch = &self.batches[step as usize];
         let n_pairs = batch.pairs.len() as f64;
-        let loss = RewardLoss { safety_weight: self.config.safety_weight };
+        let loss = RewardLoss {
+            safety_weight: self.config.safety_weight,
+            center_weight: self.config.center_weight,
+        };
         let (mut total, mut n_right) = (0.0, 0);
         let n_rows = batch.packed.rows.len();
         for first in (0..n_rows).step_by(self.micro_batch) {
@@ -256,9 +263,10 @@ impl Recipe for Reward<'_> {
                 config.batch
             ),
             format!(
-                "loss        margin {}, safety loss {}",
+                "loss        margin {}, safety loss {}, for rewards around 0 {}",
                 format!("{:?}", config.margin).to_lowercase(),
-                config.safety_weight
+                config.safety_weight,
+                config.center_weight
             ),
             format!(
                 "run         {} steps, {} FLOP; products in {}",

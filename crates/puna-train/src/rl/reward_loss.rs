@@ -51,6 +51,10 @@ pub struct RewardLoss {
     /// Weight of the safety loss of each labelled answer. The paper uses such a loss for its safety model (A.3.4) and
     /// tells no weight; with 1 an answer's label counts as much as the comparison.
     pub safety_weight: f64,
+    /// Weight of the square of both rewards' sum. A comparison says nothing of where rewards lie, and they drift; this
+    /// keeps them around 0 (Eisenstein and others, arXiv 2312.09244, equation 2), as the sigmoid and thresholds of the
+    /// paper need it.
+    pub center_weight: f64,
 }
 
 /// The loss of one pair.
@@ -65,16 +69,21 @@ pub struct PairLoss {
 }
 
 impl RewardLoss {
-    /// `−ln σ(chosen − rejected − margin)`, and [`safety_loss`] times its weight for each answer that has a label.
+    /// `−ln σ(chosen − rejected − margin)`, [`safety_loss`] times its weight for each answer that has a label, and
+    /// `center_weight · (chosen + rejected)²`.
     ///
     /// `chosen` and `rejected` are rewards as the regression head gives them. arXiv 2307.09288, equation 2; for a pair
     /// without labels equation 1.
     #[must_use]
     pub fn pair(&self, chosen: f64, rejected: f64, labels: &PairLabels) -> PairLoss {
         let difference = chosen - rejected - labels.margin;
-        let missing = sigmoid(-difference);
-        let mut pair =
-            PairLoss { loss: -log_sigmoid(difference), d_chosen: -missing, d_rejected: missing };
+        let (missing, sum) = (sigmoid(-difference), chosen + rejected);
+        let d_center = 2.0 * self.center_weight * sum;
+        let mut pair = PairLoss {
+            loss: -log_sigmoid(difference) + self.center_weight * sum * sum,
+            d_chosen: d_center - missing,
+            d_rejected: d_center + missing,
+        };
         for (reward, is_safe, d_reward) in [
             (chosen, labels.chosen_safe, &mut pair.d_chosen),
             (rejected, labels.rejected_safe, &mut pair.d_rejected),
