@@ -17,7 +17,7 @@ use crate::run::RunFolder;
 use crate::sft::{DataTable, Learn, Sft, SftConfig};
 use crate::tune::{
     Base, Growing, JsonDialogue, JsonMessage, Place, Prompts, PromptsTable, Writer, answer_seed,
-    read_lines, read_prompt_files, to_json, write_lines,
+    left_out, read_lines, read_prompt_files, to_json, write_lines,
 };
 use crate::{Ending, Recipe, RecipeError, Report, Start};
 
@@ -285,7 +285,8 @@ impl Recipe for Distill<'_> {
         files.extend(self.config.data.iter().cloned());
         let place = Place { file: &self.file, text: &self.text, folder: &self.folder };
         let config = SftConfig::of_stage(&self.config.sft, &self.config.model, files, &place)?;
-        let sft = Sft::of_config(config, &place, &self.options, self.cpu)?;
+        let mut sft = Sft::of_config(config, &place, &self.options, self.cpu)?;
+        sft.also_left_out = left_out(&self.prompts.lines).collect();
         sft.plan().into_iter().for_each(|line| on(Report::Note(line)));
         sft.run(path, Start::Resume, stop, on)
     }

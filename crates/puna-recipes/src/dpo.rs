@@ -21,7 +21,7 @@ use crate::run::{Chain, Form, Learner, State};
 use crate::sft::Unfit;
 use crate::tune::{
     Base, CheckpointTable, Learned, LoraTable, OptimizerTable, Pair, PairBatch, Pairs, PairsTable,
-    Place, RowBatch, Supervised, adapters_line, batches, in_words, needs, read_pairs,
+    Place, RowBatch, Supervised, adapters_line, batches, in_words, left_out, needs, read_pairs,
 };
 use crate::{Ending, Recipe, RecipeError, Report, Start, StepRecord};
 
@@ -362,6 +362,7 @@ impl Recipe for Dpo<'_> {
         on: &mut dyn FnMut(Report<'_>),
     ) -> Result<Ending, RecipeError> {
         let mut learner = self.learner();
+        learner.left_out.extend(left_out(&self.plan()));
         let (n, recompute) = (self.micro_batch, self.config.recompute);
         let mut pass = Pass::new(&self.layout, n, self.seq_len, recompute, self.precision);
         on(Report::Note("computing the reference's log-probabilities".to_owned()));

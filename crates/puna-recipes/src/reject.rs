@@ -21,7 +21,7 @@ use crate::run::RunFolder;
 use crate::sft::{DataTable, Learn, Sft, SftConfig};
 use crate::tune::{
     Base, Drawn, Growing, JsonDialogue, JsonMessage, Place, Prompt, Prompts, PromptsTable, Writer,
-    answer_seed, read_lines, read_prompt_files, to_json, write_lines,
+    answer_seed, left_out, read_lines, read_prompt_files, to_json, write_lines,
 };
 use crate::{Ending, Recipe, RecipeError, Report, Start};
 
@@ -255,6 +255,12 @@ impl<'a> Reject<'a> {
             messages.push(JsonMessage { role: "assistant".to_owned(), content });
             best.push(JsonDialogue { messages });
         }
+        if best.is_empty() {
+            return Err(RecipeError::Check(format!(
+                "expected answers that come to their end within max_new_tokens = {}, found none to any of {n_without} prompts",
+                self.config.max_new_tokens
+            )));
+        }
         if n_without > 0 {
             on(Report::Note(format!(
                 "{n_without} prompts have no complete answer and are left out"
@@ -335,7 +341,8 @@ impl Recipe for Reject<'_> {
         files.extend(self.config.data.iter().cloned());
         let model = self.config.from.as_ref().unwrap_or(&self.config.model);
         let config = SftConfig::of_stage(&self.config.sft, model, files, &self.place())?;
-        let sft = Sft::of_config(config, &self.place(), &self.options, self.cpu)?;
+        let mut sft = Sft::of_config(config, &self.place(), &self.options, self.cpu)?;
+        sft.also_left_out = left_out(&self.prompts.lines).collect();
         sft.plan().into_iter().for_each(|line| on(Report::Note(line)));
         sft.run(path, Start::Resume, stop, on)
     }

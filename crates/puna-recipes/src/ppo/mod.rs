@@ -32,8 +32,8 @@ use crate::numbers::Count;
 use crate::reward::{Author, Judges, Verdict};
 use crate::run::{Chain, Form, Learner, State};
 use crate::tune::{
-    Base, Drawn, Place, Prompt, Prompts, Writer, adapters_line, answer_seed, in_words, needs,
-    read_prompt_files, shuffled,
+    Base, Drawn, Place, Prompt, Prompts, Writer, adapters_line, answer_seed, in_words, left_out,
+    needs, read_prompt_files, shuffled,
 };
 use crate::{Ending, Recipe, RecipeError, Report, Start, StepRecord};
 
@@ -383,6 +383,7 @@ impl Recipe for Ppo<'_> {
     ) -> Result<Ending, RecipeError> {
         let config = &self.config;
         let mut learner = self.learner();
+        learner.left_out.extend(left_out(&self.plan()));
         let (folder, mut log) = learner.start(path, start, on)?;
         let (keep, n_rows) = (config.checkpoint.keep, self.micro_batch);
         let mut pass =

@@ -31,7 +31,7 @@ use crate::numbers::Count;
 use crate::run::{Chain, Form, Learner, State};
 use crate::tune::{
     Base, Learned, Pair, PairBatch, Pairs, Place, RowBatch, Supervised, adapters_line, batches,
-    in_words, needs, read_pairs,
+    in_words, left_out, needs, read_pairs,
 };
 use crate::{Ending, Recipe, RecipeError, Report, Start, StepRecord};
 
@@ -303,6 +303,7 @@ impl Recipe for Reward<'_> {
         on: &mut dyn FnMut(Report<'_>),
     ) -> Result<Ending, RecipeError> {
         let mut learner = self.learner();
+        learner.left_out.extend(left_out(&self.plan()));
         let (n, recompute) = (self.micro_batch, self.config.recompute);
         let pass =
             RefCell::new(Pass::new(&self.layout, n, self.seq_len, recompute, self.precision));

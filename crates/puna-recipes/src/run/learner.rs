@@ -45,6 +45,8 @@ pub(crate) struct Learner<'a> {
     numbers: OptimizerConfig,
     /// The learning rate of the layout's scoring row, where it is not that of all else.
     pub score_lr: Option<f64>,
+    /// What the data lacks of its files, a line each, for the log of a run that begins.
+    pub left_out: Vec<String>,
     pub state: State,
     saved_step: Option<u64>,
     form: Form,
@@ -72,6 +74,7 @@ impl<'a> Learner<'a> {
             adapters: None,
             numbers,
             score_lr: None,
+            left_out: Vec::new(),
             state,
             saved_step: None,
             form,
@@ -147,14 +150,20 @@ impl<'a> Learner<'a> {
     ) -> Result<(RunFolder, Log), RecipeError> {
         if let Start::New { config } = start {
             let folder = RunFolder::create(path, config)?;
-            return Ok((folder, Log::open(path, 0)?));
+            let mut log = Log::open(path, 0)?;
+            self.left_out.drain(..).for_each(|line| log.tell(line));
+            return Ok((folder, log));
         }
         let folder = RunFolder::open(path)?;
-        let event = match self.load(&folder, on)? {
+        let goes_on = self.load(&folder, on)?;
+        let event = match goes_on {
             true => format!("going on after step {}", self.state.step),
             false => "no checkpoint yet: from the beginning".to_owned(),
         };
         let mut log = Log::open(path, self.state.step)?;
+        if !goes_on {
+            self.left_out.drain(..).for_each(|line| log.tell(line));
+        }
         log.tell(event.clone());
         on(Report::Note(event));
         Ok((folder, log))

@@ -28,7 +28,7 @@ use crate::numbers::Count;
 use crate::run::{Chain, Form, Learner, State};
 use crate::tune::{
     Base, Item, Learned, Packed, Place, RowBatch, Supervised, Writer, adapters_line, in_words,
-    needs, pack, prompt_ids,
+    left_out, needs, pack, prompt_ids,
 };
 use crate::{Ending, Recipe, RecipeError, Report, Start, StepRecord};
 
@@ -54,6 +54,8 @@ pub struct Sft<'a> {
     /// For each epoch, the steps before its end.
     ends: Vec<u64>,
     prompts: Vec<Vec<u32>>,
+    /// Told in the log, too: what was left out before of what the conversations were made of.
+    pub(crate) also_left_out: Vec<String>,
 }
 
 impl<'a> Sft<'a> {
@@ -116,6 +118,7 @@ impl<'a> Sft<'a> {
             packed,
             ends,
             prompts,
+            also_left_out: Vec::new(),
             config,
             cpu,
             base,
@@ -168,6 +171,7 @@ impl<'a> Sft<'a> {
         on: &mut dyn FnMut(Report<'_>),
     ) -> Result<(Ending, Vec<f32>), RecipeError> {
         let mut learner = self.learner();
+        learner.left_out.extend(self.also_left_out.iter().cloned().chain(left_out(&self.plan())));
         let (n, recompute) = (self.micro_batch, self.config.recompute);
         let pass = Pass::new(&self.layout(), n, self.seq_len, recompute, self.precision);
         let pass = RefCell::new(pass);

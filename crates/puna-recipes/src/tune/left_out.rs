@@ -29,6 +29,15 @@ impl LeftOut {
     pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
         self.0
             .iter()
-            .map(|((_, kind), (n, first))| format!("left out    {n}: {kind}, first {first}"))
+            .map(|((_, kind), (n, first))| format!("{LEFT_OUT:12}{n}: {kind}, first {first}"))
     }
+}
+
+/// What such a line begins with.
+const LEFT_OUT: &str = "left out";
+
+/// Of the lines of a plan those on what is left out, for a log.
+pub(crate) fn left_out(plan: &[String]) -> impl Iterator<Item = String> {
+    let told = plan.iter().filter_map(|line| line.strip_prefix(LEFT_OUT));
+    told.map(|rest| format!("{LEFT_OUT} {}", rest.trim_start()))
 }

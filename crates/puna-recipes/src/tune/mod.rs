@@ -13,7 +13,7 @@ mod writer;
 
 pub(crate) use base::{Base, dense_weights};
 pub(crate) use items::{Item, Packed, RowBatch, pack, shuffled};
-pub(crate) use left_out::LeftOut;
+pub(crate) use left_out::{LeftOut, left_out};
 pub(crate) use memory::{adapters_line, needs};
 pub(crate) use pairs::{Pair, PairBatch, Pairs, PairsTable, batches, read_pairs};
 pub(crate) use prompts::{Prompt, Prompts, PromptsTable, read_prompt_files};

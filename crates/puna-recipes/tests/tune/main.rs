@@ -301,7 +301,7 @@ fn what_is_left_out_is_told() {
     let pairs: String = pairs.iter().chain(&more).map(|v| format!("{v}\n")).collect();
     fs::write(desk.path("mixed-pairs.jsonl"), pairs).unwrap();
     let prompts = [
-        json!({ "prompt": "Say cat." }),
+        json!({ "prompt": "Tell me about a cat, please, number 7." }),
         json!({ "prompt": "" }),
         json!({ "prompt": "cat ".repeat(600) }),
     ];
@@ -310,10 +310,11 @@ fn what_is_left_out_is_told() {
 
     let sft = SFT.replace("chat.jsonl", "mixed.jsonl");
     let reward = REWARD.replace("pairs.jsonl", "mixed-pairs.jsonl");
-    desk.run("sft", SFT, "sft", 1, 1).unwrap();
+    desk.run("sft", SFT, "sft", 2, u64::MAX).unwrap();
     desk.run("reward", REWARD, "rm", 1, 1).unwrap();
     let reject = format!(
-        "model = \"stories260K\"\nhelpfulness = \"{}\"\nk = 2\nmax_new_tokens = 8\n[[prompts]]\npath = \"mixed-prompts.jsonl\"\n",
+        "model = \"{}\"\nhelpfulness = \"{}\"\nk = 24\nmax_new_tokens = 40\n[[prompts]]\npath = \"mixed-prompts.jsonl\"\n",
+        desk.checkpoint("sft"),
         desk.checkpoint("rm")
     );
     for (stage, text, left_out) in [
@@ -344,6 +345,19 @@ fn what_is_left_out_is_told() {
                 line.is_some_and(|line| line.contains("line ")),
                 "{told:?} has no {expected:?}"
             );
+        }
+        // It is in the log, too, with the first step.
+        let run = format!("left-out-{stage}");
+        let skipping = match stage {
+            "reject" => format!("{skipping}[sft]\nbatch = 1\nseq_len = 64\n"),
+            _ => skipping,
+        };
+        desk.run(stage, &skipping, &run, 1, u64::MAX).unwrap();
+        let events = &desk.log(&run)[0].events;
+        for expected in left_out {
+            let is_told =
+                |event: &&String| event.starts_with("left out ") && event.contains(expected);
+            assert!(events.iter().any(|event| is_told(&event)), "{events:?} has no {expected:?}");
         }
     }
 }
