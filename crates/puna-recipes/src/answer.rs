@@ -68,6 +68,9 @@ pub fn answer(
     let mut writer = Writer::of_source(cpu, &*opened.checkpoint.source, ctx, &opened.stop_ids)?;
     let template: &ChatTemplate = &opened.template;
     let mut file = Growing::open(job.out)?;
+    if file.len() > 0 {
+        check_old(job)?;
+    }
     while file.len() < records.len() {
         if stop() {
             return Ok(false);
@@ -114,6 +117,22 @@ pub fn answer(
         progress(file.len(), records.len());
     }
     Ok(true)
+}
+
+/// Refuses to go on with a file whose answers are of another number than asked for now, or have scores where these have none.
+fn check_old(job: &AnswerJob<'_>) -> Result<(), RecipeError> {
+    let text = std::fs::read_to_string(job.out).map_err(RecipeError::io(job.out))?;
+    let first: Value = serde_json::from_str(text.lines().next().unwrap_or_default())
+        .map_err(|e| RecipeError::run(job.out, "line 1", "JSON", e))?;
+    let scored = |has_score: bool| if has_score { "with scores" } else { "without scores" };
+    let answers = first["answers"].as_array().map_or(&[][..], Vec::as_slice);
+    let has_score = answers.iter().any(|answer| !answer["score"].is_null());
+    if (answers.len(), has_score) == (job.n_answers, job.helpfulness.is_some()) {
+        return Ok(());
+    }
+    let expected = format!("{} a prompt, {}", job.n_answers, scored(job.helpfulness.is_some()));
+    let found = format!("{}, {}; another file begins anew", answers.len(), scored(has_score));
+    Err(RecipeError::run(job.out, "answers", expected, found))
 }
 
 /// The reward models, which must read what the model writes.

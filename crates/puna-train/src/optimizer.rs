@@ -58,18 +58,18 @@ impl Optimizer {
         norm: f64,
     ) {
         self.n_updates += 1;
-        let adamw = AdamW {
-            lr: 0.0,
-            beta1: config.beta1,
-            beta2: config.beta2,
-            eps: config.eps,
-            weight_decay: config.weight_decay,
-            grad_scale: if norm > config.clip { (config.clip / norm) as f32 } else { 1.0 },
-            step: self.n_updates,
-        };
+        let grad_scale = if norm > config.clip { (config.clip / norm) as f32 } else { 1.0 };
         for (span, decays) in parts {
-            let weight_decay = if decays { config.weight_decay } else { 0.0 };
-            AdamW { lr: lr(&span) as f32, weight_decay, ..adamw }.update(
+            let adamw = AdamW {
+                lr: lr(&span) as f32,
+                beta1: config.beta1,
+                beta2: config.beta2,
+                eps: config.eps,
+                weight_decay: if decays { config.weight_decay } else { 0.0 },
+                grad_scale,
+                step: self.n_updates,
+            };
+            adamw.update(
                 cpu,
                 &mut weights[span.clone()],
                 &grads[span.clone()],

@@ -22,7 +22,7 @@ use puna_engine::Sampling;
 use puna_hub::OpenOptions;
 use puna_kernels::Cpu;
 use puna_ops::Precision;
-use puna_train::rl::{LOGIT_LIMIT, logit, sigmoid};
+use puna_train::rl::{logit, sigmoid};
 use puna_train::{Layout, LoraShape, MemoryNeeds, Pass};
 
 use config::PpoConfig;
@@ -221,7 +221,7 @@ impl<'a> Ppo<'a> {
         let rollout_secs = begun.elapsed().as_secs_f64();
         let verdicts = self.judge(&prompts, &drawn)?;
         let scores: Vec<f64> = verdicts.iter().map(|verdict| verdict.score).collect();
-        check_rewards(&scores)?;
+        rollout::check(&scores)?;
         let mut rollouts = rollout::begin(&prompts, &drawn, &scores, self.base.eos_id);
         let parts = rollouts.chunks_mut(config.mini_batch);
         let mut groups: Vec<Group<'_>> = parts.map(|part| Group::new(part, self.seq_len)).collect();
@@ -426,17 +426,4 @@ impl Recipe for Ppo<'_> {
         }
         Ok(Ending::Complete)
     }
-}
-
-/// Refuses rewards most of which lie so far out that they are cut to one value, from which nothing can be learned.
-fn check_rewards(scores: &[f64]) -> Result<(), RecipeError> {
-    let n = scores.iter().filter(|&&score| logit(score).abs() >= LOGIT_LIMIT).count();
-    if 2 * n <= scores.len() {
-        return Ok(());
-    }
-    Err(RecipeError::Check(format!(
-        "{n} of {} rewards have logits beyond ±{LOGIT_LIMIT:.1}, where all are alike: expected reward models whose rewards lie \
-         around 0, as puna reward train makes them with center_weight",
-        scores.len()
-    )))
 }

@@ -2,8 +2,9 @@
 
 use puna_kernels::Cpu;
 use puna_train::Pass;
-use puna_train::rl::{gae, kl_k1, logit, token_rewards, whiten};
+use puna_train::rl::{LOGIT_LIMIT, gae, kl_k1, logit, token_rewards, whiten};
 
+use crate::RecipeError;
 use crate::tune::{Drawn, Item, Packed, Prompt, RowBatch, pack};
 
 /// An answer, and what was said of its tokens when it was drawn; all slices are of as many tokens, EOS included where it
@@ -137,4 +138,31 @@ pub(super) fn advantages(groups: &mut [Group<'_>], kl_coef: f64, gamma: f64, lam
         rest = others;
     }
     kl / n
+}
+
+/// Refuses rewards most of which lie so far out that they are cut to one value, from which nothing can be learned.
+pub(super) fn check(scores: &[f64]) -> Result<(), RecipeError> {
+    let n = scores.iter().filter(|&&score| logit(score).abs() >= LOGIT_LIMIT).count();
+    if 2 * n <= scores.len() {
+        return Ok(());
+    }
+    Err(RecipeError::Check(format!(
+        "{n} of {} rewards have logits beyond ±{LOGIT_LIMIT:.1}, where all are alike: expected reward models whose rewards lie \
+         around 0, as puna reward train makes them with center_weight",
+        scores.len()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rewards_that_are_all_alike_are_refused() {
+        let far = [1e-9, 1e-8, 0.5, 0.9];
+        assert!(check(&far).is_ok(), "half of them are of use");
+        assert!(check(&[0.0, 1.0]).is_err());
+        let error = check(&far[..3]).unwrap_err().to_string();
+        assert!(error.starts_with("2 of 3 rewards") && error.contains("center_weight"), "{error}");
+    }
 }

@@ -93,6 +93,11 @@ impl Scorer {
             Layout::with_score(&ModelConfig { tied_output: true, ..config.clone() })
         };
         let (layout, mut weights) = dense_weights(&name, &*source, scoring)?;
+        if let Some(x) = score.iter().find(|x| !x.is_finite()) {
+            return Err(RecipeError::Check(format!(
+                "{name}: score.weight: expected finite numbers, found {x}"
+            )));
+        }
         let row = layout.score().expect("a layout with a scoring row");
         weights[row].copy_from_slice(&score);
         let tokenizer_file = tokenizer

@@ -162,7 +162,7 @@ impl<'a> Learner<'a> {
         };
         let mut log = Log::open(path, self.state.step)?;
         if !goes_on {
-            self.left_out.drain(..).for_each(|line| log.tell(line));
+            self.left_out.drain(..).for_each(|line| log.tell_once(line));
         }
         log.tell(event.clone());
         on(Report::Note(event));

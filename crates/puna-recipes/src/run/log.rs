@@ -111,6 +111,13 @@ impl Log {
         self.pending.push(event);
     }
 
+    /// The same, unless it is to be told already, as after steps that are done again.
+    pub(crate) fn tell_once(&mut self, event: String) {
+        if !self.pending.contains(&event) {
+            self.tell(event);
+        }
+    }
+
     /// Tokens trained on so far.
     pub(crate) fn tokens(&self) -> u64 {
         self.tokens

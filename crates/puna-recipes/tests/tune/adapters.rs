@@ -115,6 +115,21 @@ fn reward_models_of_adapters_learn_resume_and_score() {
     assert!(names.contains(&"base_model.model.score.weight".to_owned()), "{names:?}");
     let [good, bad] = scores(&checkpoint);
     assert!(good > bad, "{good} {bad}");
+    // Its row is checked as all tensors are.
+    let file = Path::new(&checkpoint).join("adapter_model.safetensors");
+    let whole = fs::read(&file).unwrap();
+    let header_end = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&whole[8..header_end]).unwrap();
+    let row = &header["base_model.model.score.weight"]["data_offsets"][0];
+    let at = header_end + row.as_u64().unwrap() as usize;
+    let mut hurt = whole.clone();
+    hurt[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&file, hurt).unwrap();
+    let cpu = Cpu::new(1).unwrap();
+    let error = Scorer::open(Path::new(&checkpoint), &OpenOptions::default(), &cpu);
+    let error = error.err().unwrap().to_string();
+    assert!(error.contains("score.weight: expected finite numbers, found NaN"), "{error}");
+    fs::write(&file, whole).unwrap();
     // A language model is none, alone or added to one.
     let expected = "adapter_config.json: task_type: expected CAUSAL_LM, found SEQ_CLS";
     let error = refusal(&checkpoint);

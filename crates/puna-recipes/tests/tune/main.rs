@@ -186,6 +186,11 @@ fn answers_are_scored() {
         }
     }
     assert!(n > 4, "{n}");
+    // What is there was asked for otherwise: it is not gone on with.
+    for job in [AnswerJob { n_answers: 3, ..job.clone() }, AnswerJob { helpfulness: None, ..job }] {
+        let error = answer(&cpu, &options, &job, &|| false, &mut |_, _| {}).unwrap_err();
+        assert!(error.to_string().contains("found 2, with scores"), "{error}");
+    }
 }
 
 #[test]
@@ -359,6 +364,15 @@ fn what_is_left_out_is_told() {
                 |event: &&String| event.starts_with("left out ") && event.contains(expected);
             assert!(events.iter().any(|event| is_told(&event)), "{events:?} has no {expected:?}");
         }
+        // And once, also where a run was ended before its first checkpoint and begins again.
+        if stage == "sft" {
+            fs::remove_dir_all(desk.path(&run).join("checkpoints")).unwrap();
+            desk.run(stage, &skipping, &run, 1, u64::MAX).unwrap();
+            let log = desk.log(&run);
+            let events = log.iter().flat_map(|record| &record.events);
+            let n = events.filter(|event| event.starts_with("left out ")).count();
+            assert_eq!(n, left_out.len(), "{log:?}");
+        }
     }
 }
 
@@ -378,6 +392,7 @@ fn numbers_that_are_not_finite_are_named() {
     let text = SFT.replace("stories260K", &desk.checkpoint("sft"));
     let error = desk.run("sft", &text, "on", 1, 0).unwrap_err().to_string();
     assert!(error.contains("expected finite numbers, found NaN"), "{error}");
+    assert!(error.starts_with(&desk.checkpoint("sft")) && error.contains("norm"), "{error}");
     let rm = desk.checkpoint("rm");
     let options = OpenOptions::default();
     let Err(error) = Scorer::open(Path::new(&rm), &options, &Cpu::new(1).unwrap()) else {
@@ -385,7 +400,7 @@ fn numbers_that_are_not_finite_are_named() {
     };
     let error = error.to_string();
     assert!(error.contains("expected finite numbers, found NaN"), "{error}");
-    assert!(error.contains("model.safetensors"), "{error}");
+    assert!(error.contains("model.safetensors") && error.contains(".weight"), "{error}");
 }
 
 #[test]
