@@ -122,7 +122,7 @@ impl<'a> Distill<'a> {
         )?;
         let precision = place.precision(None, cpu)?;
         let base = Base::open(&place.model(&config.model), options)?;
-        let safety = Scorer::with_precision(&place.path(&config.safety), options, precision)?;
+        let safety = Scorer::sharing(&place.path(&config.safety), options, precision)?;
         safety.check_vocabulary(&base.tokenizer_file, &base.name)?;
         let prompts = read_prompt_files(
             &config.prompts,
@@ -197,7 +197,7 @@ impl<'a> Distill<'a> {
             // Both are scored as answers to the prompt without the preprompt.
             let texts =
                 drawn.iter().enumerate().map(|(i, drawn)| drawn.after(asked[i % len], base.eos_id));
-            let scores = self.safety.score(self.cpu, &texts.collect::<Vec<_>>());
+            let scores = self.safety.score(self.cpu, &texts.collect::<Vec<_>>())?;
             let text = |i: usize| base.tokenizer.decode(&drawn[i].tokens).trim().to_owned();
             let record = |i: usize| Distilled {
                 prompt: to_json(&self.prompts.train[first + i].messages),
@@ -281,12 +281,16 @@ impl Recipe for Distill<'_> {
             self.keep(path, on)?;
         }
         let kept = std::path::absolute(path.join(KEPT)).map_err(RecipeError::io(path))?;
+        let n_kept = read_lines::<JsonDialogue>(&kept)?.len();
         let mut files = vec![DataTable { path: kept, at_most: None, repeat: 1, learn: Learn::All }];
         files.extend(self.config.data.iter().cloned());
         let place = Place { file: &self.file, text: &self.text, folder: &self.folder };
         let config = SftConfig::of_stage(&self.config.sft, &self.config.model, files, &place)?;
         let mut sft = Sft::of_config(config, &place, &self.options, self.cpu)?;
         sft.also_left_out = left_out(&self.prompts.lines).collect();
+        if let n @ 1.. = self.prompts.train.len().saturating_sub(n_kept) {
+            sft.also_left_out.push(format!("left out {n}: distilled answers not scored higher"));
+        }
         sft.plan().into_iter().for_each(|line| on(Report::Note(line)));
         sft.run(path, Start::Resume, stop, on)
     }

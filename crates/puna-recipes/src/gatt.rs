@@ -413,12 +413,18 @@ impl Recipe for Gatt<'_> {
         }
         let before = self.recall(&self.base.layout(), &self.base.weights)?;
         on(Report::Note(format!("recall before: {}", in_words(&before))));
+        let held: Vec<Held> = read_lines(&file)?;
+        let n_held = held.last().map_or(0, |last| CHUNK * (last.round as usize + 1));
+        let n_kept = held.len();
         let mut files =
             vec![DataTable { path: file, at_most: None, repeat: 1, learn: Learn::Last }];
         files.extend(self.config.data.iter().cloned());
         let place = Place { file: &self.file, text: &self.text, folder: &self.folder };
         let config = SftConfig::of_stage(&self.config.sft, &self.config.model, files, &place)?;
-        let sft = Sft::of_config(config, &place, &self.options, self.cpu)?;
+        let mut sft = Sft::of_config(config, &place, &self.options, self.cpu)?;
+        sft.also_left_out.push(format!(
+            "of {n_held} dialogues held, the first {n_kept} that recall the attribute at the end are kept"
+        ));
         sft.plan().into_iter().for_each(|line| on(Report::Note(line)));
         let (ending, weights) = sft.train(path, Start::Resume, stop, on)?;
         if ending == Ending::Complete {

@@ -337,12 +337,16 @@ impl Recipe for Reject<'_> {
             self.choose(path, on)?;
         }
         let best = std::path::absolute(path.join(BEST)).map_err(RecipeError::io(path))?;
+        let n_best = read_lines::<JsonDialogue>(&best)?.len();
         let mut files = vec![DataTable { path: best, at_most: None, repeat: 1, learn: Learn::All }];
         files.extend(self.config.data.iter().cloned());
         let model = self.config.from.as_ref().unwrap_or(&self.config.model);
         let config = SftConfig::of_stage(&self.config.sft, model, files, &self.place())?;
         let mut sft = Sft::of_config(config, &self.place(), &self.options, self.cpu)?;
         sft.also_left_out = left_out(&self.prompts.lines).collect();
+        if let n @ 1.. = self.prompts.train.len().saturating_sub(n_best) {
+            sft.also_left_out.push(format!("left out {n}: prompts without a complete answer"));
+        }
         sft.plan().into_iter().for_each(|line| on(Report::Note(line)));
         sft.run(path, Start::Resume, stop, on)
     }

@@ -119,12 +119,12 @@ impl<'a> Ppo<'a> {
         })
     }
 
-    fn learner(&self) -> Learner<'_> {
+    fn learner(&self) -> Result<Learner<'_>, RecipeError> {
         let c = &self.config;
         let settings = in_words([
             ("recipe", "ppo".to_owned()),
             ("model", self.base.hash().to_string()),
-            ("judges", self.judges.hash()),
+            ("judges", self.judges.hash()?),
             ("batch", format!("{} in {}", c.batch, c.mini_batch)),
             ("answers", format!("{} at {}", c.max_new_tokens, c.temperature)),
             ("kl_coef", c.kl_coef.to_string()),
@@ -145,7 +145,7 @@ impl<'a> Ppo<'a> {
         let mut learner = Learner::new(self.cpu, &self.base, layout, numbers, state, Form::Chat);
         learner.score_lr = Some(self.value_lr());
         learner.adapt(self.lora.as_ref(), c.seed);
-        learner
+        Ok(learner)
     }
 
     fn lr(&self) -> f64 {
@@ -382,7 +382,7 @@ impl Recipe for Ppo<'_> {
         on: &mut dyn FnMut(Report<'_>),
     ) -> Result<Ending, RecipeError> {
         let config = &self.config;
-        let mut learner = self.learner();
+        let mut learner = self.learner()?;
         learner.left_out.extend(left_out(&self.plan()));
         let (folder, mut log) = learner.start(path, start, on)?;
         let (keep, n_rows) = (config.checkpoint.keep, self.micro_batch);

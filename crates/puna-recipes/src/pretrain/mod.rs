@@ -266,7 +266,8 @@ impl<'a> Training<'a> {
                 }
             };
             record.tokens_per_sec = batch_tokens as f64 / start.elapsed().as_secs_f64();
-            record.peak_share = of.plan.flops_per_token * record.tokens_per_sec / 1e9 / peak_gflops;
+            let gflops = of.plan.flops_per_token * record.tokens_per_sec / 1e9;
+            record.peak_share = Some(gflops / peak_gflops);
             let step = record.step;
             let is_due = |every: u64| every > 0 && (step.is_multiple_of(every) || step == n_steps);
             let is_best = is_due(of.config.eval.every) && self.evaluate(&mut record)?;

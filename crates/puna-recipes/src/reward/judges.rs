@@ -55,7 +55,7 @@ impl Judges {
         precision: Precision,
     ) -> Result<Self, RecipeError> {
         let open = |path: &Path| {
-            let scorer = Scorer::with_precision(&folder.join(path), options, precision)?;
+            let scorer = Scorer::sharing(&folder.join(path), options, precision)?;
             scorer.check_vocabulary(author.tokenizer_file, author.name)?;
             if scorer.context() < author.context {
                 return Err(RecipeError::Check(format!(
@@ -74,15 +74,26 @@ impl Judges {
         })
     }
 
-    /// Bytes of their weights.
+    /// Most bytes of their weights at a time: adapters have them only while they score, one model after the other.
     pub(crate) fn n_bytes(&self) -> u64 {
-        self.helpfulness.n_bytes() + self.safety.as_ref().map_or(0, Scorer::n_bytes)
+        let (mut kept, mut passing) = (0, 0);
+        for scorer in [Some(&self.helpfulness), self.safety.as_ref()].into_iter().flatten() {
+            match scorer.n_bytes() {
+                (n, false) => kept += n,
+                (n, true) => passing = passing.max(n),
+            }
+        }
+        kept + passing
     }
 
     /// A hash of both, for a run's settings.
-    pub(crate) fn hash(&self) -> String {
-        let safety = self.safety.as_ref().map(|safety| safety.hash().to_string());
-        format!("{} {safety:?}", self.helpfulness.hash())
+    ///
+    /// # Errors
+    /// As of a [`Scorer`]'s.
+    pub(crate) fn hash(&self) -> Result<String, RecipeError> {
+        let safety = self.safety.as_ref().map(Scorer::hash).transpose()?;
+        let safety = safety.map(|hash| hash.to_string());
+        Ok(format!("{} {safety:?}", self.helpfulness.hash()?))
     }
 
     /// Verdicts on answers to prompts, each read at its last token: EOS where the answer is complete.
@@ -93,8 +104,8 @@ impl Judges {
         eos_id: u32,
     ) -> Result<Vec<Verdict>, RecipeError> {
         let texts: Vec<Vec<u32>> = answers.iter().map(|(p, a)| a.after(&p.ids, eos_id)).collect();
-        let helpfulness = self.helpfulness.score(cpu, &texts);
-        let safety = self.safety.as_ref().map(|safety| safety.score(cpu, &texts));
+        let helpfulness = self.helpfulness.score(cpu, &texts)?;
+        let safety = self.safety.as_ref().map(|safety| safety.score(cpu, &texts)).transpose()?;
         let verdict = |i: usize| {
             let h = sigmoid(helpfulness[i].0);
             let s = safety.as_ref().map_or(1.0, |safety| sigmoid(safety[i].0));

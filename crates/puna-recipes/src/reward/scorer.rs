@@ -1,8 +1,10 @@
 //! A trained reward model at work.
 
+use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 
-use puna_core::ModelConfig;
+use puna_core::{ModelConfig, TensorSource};
 use puna_data::Sha256;
 use puna_formats::hf;
 use puna_hub::{OpenOptions, OpenedScorer, is_adapters, open_scorer};
@@ -24,11 +26,35 @@ const BATCH_TOKENS: usize = 2048;
 pub struct Scorer {
     name: String,
     layout: Layout,
-    weights: Vec<f32>,
+    weights: Weights,
     tokenizer: Tokenizer,
     /// `tokenizer.model`
     tokenizer_file: Vec<u8>,
     precision: Precision,
+}
+
+/// Where the weights of a reward model are.
+enum Weights {
+    /// In memory, in the order of its layout.
+    Whole(Vec<f32>),
+    /// In the file of the model that they adapt, which others may use too: they are put together for as long as texts are
+    /// scored.
+    Adapters { source: Arc<dyn TensorSource>, score: Vec<f32> },
+}
+
+impl Weights {
+    /// Those of `layout`, all of them finite.
+    fn whole(&self, name: &str, layout: &Layout) -> Result<Cow<'_, [f32]>, RecipeError> {
+        match self {
+            Self::Whole(weights) => Ok(weights.into()),
+            Self::Adapters { source, score } => {
+                let (_, mut weights) = dense_weights(name, &**source, |_| layout.clone())?;
+                weights[layout.score().expect("a layout with a scoring row")]
+                    .copy_from_slice(score);
+                Ok(weights.into())
+            }
+        }
+    }
 }
 
 /// What a reward model says of an answer.
@@ -54,11 +80,26 @@ impl Scorer {
     /// # Errors
     /// It is no such folder, or there is no such model.
     pub fn open(folder: &Path, options: &OpenOptions, cpu: &Cpu) -> Result<Self, RecipeError> {
-        Self::with_precision(folder, options, Precision::best(cpu.isa()))
+        let mut scorer = Self::read(folder, options, Precision::best(cpu.isa()))?;
+        let whole = scorer.weights.whole(&scorer.name, &scorer.layout)?.into_owned();
+        scorer.weights = Weights::Whole(whole);
+        Ok(scorer)
     }
 
-    /// The same, with factors of products rounded to `precision`.
-    pub(crate) fn with_precision(
+    /// The same, with factors of products rounded to `precision`. Adapters have weights only while they score, so that
+    /// several of one model take the memory of one.
+    pub(crate) fn sharing(
+        folder: &Path,
+        options: &OpenOptions,
+        precision: Precision,
+    ) -> Result<Self, RecipeError> {
+        let scorer = Self::read(folder, options, precision)?;
+        // What is wrong with them shows now.
+        scorer.weights.whole(&scorer.name, &scorer.layout)?;
+        Ok(scorer)
+    }
+
+    fn read(
         folder: &Path,
         options: &OpenOptions,
         precision: Precision,
@@ -76,6 +117,7 @@ impl Scorer {
         config.rope.layout = puna_core::RopeLayout::Interleaved;
         let layout = Layout::with_score(&config);
         let weights = read_scoring_network(&folder.join("model.safetensors"), &layout)?;
+        let weights = Weights::Whole(weights);
         let tokenizer_file = read("tokenizer.model")?;
         let tokenizer = Tokenizer::from_sentencepiece(&tokenizer_file)
             .map_err(|e| RecipeError::Check(format!("{name}: tokenizer.model: {e}")))?;
@@ -88,32 +130,34 @@ impl Scorer {
         precision: Precision,
     ) -> Result<Self, RecipeError> {
         let OpenedScorer { source, score, tokenizer } = opened;
-        // A network that scores has no output matrix.
-        let scoring = |config: &ModelConfig| {
-            Layout::with_score(&ModelConfig { tied_output: true, ..config.clone() })
-        };
-        let (layout, mut weights) = dense_weights(&name, &*source, scoring)?;
+        // A network that scores has no output matrix; its pairs of RoPE lie as in training.
+        let mut config = ModelConfig { tied_output: true, ..source.config().clone() };
+        config.rope.layout = puna_core::RopeLayout::Interleaved;
+        let layout = Layout::with_score(&config);
         if let Some(x) = score.iter().find(|x| !x.is_finite()) {
             return Err(RecipeError::Check(format!(
                 "{name}: score.weight: expected finite numbers, found {x}"
             )));
         }
-        let row = layout.score().expect("a layout with a scoring row");
-        weights[row].copy_from_slice(&score);
         let tokenizer_file = tokenizer
             .to_sentencepiece()
             .map_err(|e| RecipeError::Check(format!("{name}: tokenizer: {e}")))?;
+        let weights = Weights::Adapters { source, score };
         Ok(Self { name, layout, weights, tokenizer, tokenizer_file, precision })
     }
 
-    /// Bytes of its weights.
-    pub(crate) fn n_bytes(&self) -> u64 {
-        4 * self.weights.len() as u64
+    /// Bytes of its weights, and whether they take them only while it scores.
+    pub(crate) fn n_bytes(&self) -> (u64, bool) {
+        (4 * self.layout.len() as u64, matches!(self.weights, Weights::Adapters { .. }))
     }
 
     /// SHA-256 of its weights.
-    pub(crate) fn hash(&self) -> Sha256 {
-        Sha256::of(bytemuck::cast_slice(&self.weights))
+    ///
+    /// # Errors
+    /// A file cannot be read any more, or has a number that is not finite.
+    pub(crate) fn hash(&self) -> Result<Sha256, RecipeError> {
+        let weights = self.weights.whole(&self.name, &self.layout)?;
+        Ok(Sha256::of(bytemuck::cast_slice(&weights)))
     }
 
     /// Fails where it reads other tokens than a policy writes.
@@ -163,12 +207,16 @@ impl Scorer {
             }
             texts.push(rendered.ids);
         }
-        Ok(self.score(cpu, &texts))
+        self.score(cpu, &texts)
     }
 
     /// Scores texts of no more than the context, each read at its last token. The same text has the same score whatever
     /// stands beside it, but for rounding.
-    pub(crate) fn score(&self, cpu: &Cpu, texts: &[Vec<u32>]) -> Vec<Score> {
+    ///
+    /// # Errors
+    /// A file of its weights cannot be read any more, or has a number that is not finite.
+    pub(crate) fn score(&self, cpu: &Cpu, texts: &[Vec<u32>]) -> Result<Vec<Score>, RecipeError> {
+        let weights = self.weights.whole(&self.name, &self.layout)?;
         let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
         let seq_len = longest.next_multiple_of(32).min(self.context().max(longest)).max(1);
         let n_rows = (BATCH_TOKENS / seq_len).max(1);
@@ -181,11 +229,11 @@ impl Scorer {
         for first in (0..packed.rows.len()).step_by(n_rows) {
             let part = first..(first + n_rows).min(packed.rows.len());
             let batch = RowBatch::new(&packed, part, n_rows, |i| &items[i]);
-            let found = pass.scores(cpu, &self.weights, Some(batch.view()));
+            let found = pass.scores(cpu, &weights, Some(batch.view()));
             for &(i, place) in &batch.items {
                 scores[i] = Score(f64::from(found[place + lens[i] - 1]));
             }
         }
-        scores
+        Ok(scores)
     }
 }

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::Path;
 
 use bytemuck::cast_slice;
-use puna_core::DType;
+use puna_core::{DType, SamplingHints};
 use puna_data::Sha256;
 use puna_formats::hf::{self, ConfigExtras};
 use puna_formats::{AtomicFolder, Existing};
@@ -196,6 +196,10 @@ impl Contents<'_> {
             bos_id: Some(bos_id),
             eos_ids: vec![eos_id],
             pad_id: None,
+            sampling: match self.form {
+                Form::Chat => SamplingHints::LLAMA2_CHAT,
+                Form::Language | Form::Score => SamplingHints::default(),
+            },
             dtype: DType::F32,
         };
         let config = self.layout.config();

@@ -26,8 +26,9 @@ pub struct StepRecord {
     pub grad_norm: Option<f64>,
     /// Speed of the step; not part of what a run computes.
     pub tokens_per_sec: f64,
-    /// Share of the machine's peak.
-    pub peak_share: f64,
+    /// Share of the machine's peak; stages that do more than train do not measure it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_share: Option<f64>,
     /// Held-out bits per byte of each source, where they were measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bits_per_byte: Vec<(String, f64)>,

@@ -25,7 +25,7 @@ pub(crate) fn to_json(messages: &[Message]) -> Vec<JsonMessage> {
 }
 
 /// A conversation to train on.
-#[derive(Serialize)]
+#[derive(Deserialize, Serialize)]
 pub(crate) struct JsonDialogue {
     pub messages: Vec<JsonMessage>,
 }

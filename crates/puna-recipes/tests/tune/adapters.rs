@@ -167,6 +167,15 @@ fn reinforcement_trains_adapters_and_leaves_their_base() {
          iterations = 8\nmax_new_tokens = 6\nkl_coef = 0.002\n[[prompts]]\npath = \"prompts.jsonl\"\n\
          [optimizer]\nlr = 5e-3\n[eval]\nevery = 4\nfraction = 0.2\n[checkpoint]\nevery = 4\nkeep = 1\n{LORA}"
     );
+    // Both reward models have the weights of one, and only while they score.
+    desk.run("reward", REWARD, "whole-rm", 2, 1).unwrap();
+    let memory = |text: &str| -> f64 {
+        let plan = desk.plan("ppo", text).unwrap();
+        let line = plan.iter().find_map(|line| line.strip_prefix("memory      ")).unwrap();
+        line.strip_suffix(" MB").unwrap().parse().unwrap()
+    };
+    let saved = memory(&text.replace(&rm, &desk.checkpoint("whole-rm"))) - memory(&text);
+    assert!((0.9..1.3).contains(&saved), "{saved} MB of a network of 260 thousand parameters");
     desk.check_exact("ppo", &text, 3);
     let (whole, pieces) = (desk.log("whole"), desk.log("pieces"));
     assert_eq!(whole[0].metrics["kl"], 0.0, "the policy begins as the reference");

@@ -227,6 +227,9 @@ fn what_a_preprompt_makes_better_is_learned_without_it() {
     let counted =
         format!("{} of 70 distilled answers are scored higher and kept", kept.lines().count());
     assert!(notes.contains(&counted), "{notes:?}");
+    let left_out =
+        format!("left out {}: distilled answers not scored higher", 70 - kept.lines().count());
+    assert!(desk.log("a")[0].events.contains(&left_out), "{:?}", desk.log("a")[0]);
     // Cut off after the first answers that are scored together, it goes on to the same bytes.
     fs::create_dir_all(desk.path("b")).unwrap();
     fs::write(desk.path("b/config.toml"), &text).unwrap();
@@ -252,6 +255,8 @@ fn an_instruction_is_kept_in_mind() {
     let recall: serde_json::Value =
         serde_json::from_slice(&fs::read(desk.path("gatt/recall.json")).unwrap()).unwrap();
     assert!(recall["before"]["2"].is_number() && recall["after"]["6"].is_number(), "{recall}");
+    let event = &desk.log("gatt")[0].events[0];
+    assert!(event.starts_with("of ") && event.contains("the first 12 that recall"), "{event}");
     // The instruction is in the first message alone.
     for line in fs::read_to_string(desk.path("gatt/dialogues.jsonl")).unwrap().lines() {
         let dialogue: serde_json::Value = serde_json::from_str(line).unwrap();

@@ -25,11 +25,8 @@ impl Line {
 
     fn step(&self, record: &StepRecord, eta_secs: f64) {
         if let (Some(loss), Some(norm)) = (record.loss, record.grad_norm) {
-            // Stages that do more than train do not measure it.
-            let peak = match record.peak_share {
-                0.0 => String::new(),
-                share => format!(", {:.0} % of the peak", 100.0 * share),
-            };
+            let of_peak = |share| format!(", {:.0} % of the peak", 100.0 * share);
+            let peak = record.peak_share.map(of_peak).unwrap_or_default();
             self.bar.set_message(format!(
                 "step {}: loss {loss:.4}, rate {:.2e}, gradient {norm:.3}, {:.0} tokens/s{peak}, {} left",
                 record.step,

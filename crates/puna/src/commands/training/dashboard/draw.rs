@@ -100,10 +100,12 @@ fn figures(view: &View) -> Vec<Line<'static>> {
     let mut lines = vec![
         line("loss", maybe(last.loss, 4)),
         line("speed", format!("{:.0} tokens/s", last.tokens_per_sec)),
-        line("", format!("{:.0} % of the peak", 100.0 * last.peak_share)),
         line("rate", format!("{:.2e}", last.lr)),
         line("gradient", maybe(last.grad_norm, 3)),
     ];
+    if let Some(share) = last.peak_share {
+        lines.insert(2, line("", format!("{:.0} % of the peak", 100.0 * share)));
+    }
     if !view.bits_per_byte.is_empty() {
         lines.push(Line::styled(" held-out bits per byte", Style::new().dim()));
     }
@@ -180,7 +182,7 @@ mod tests {
                 lr: 2e-3,
                 grad_norm: Some(0.75),
                 tokens_per_sec: 4321.0,
-                peak_share: 0.41,
+                peak_share: Some(0.41),
                 bits_per_byte: vec![("tales".to_owned(), 0.8123), ("wiki".to_owned(), 1.25)],
                 samples: vec!["Once upon a time\nthere was a \u{1b}[31mbear. 熊".to_owned()],
                 ..StepRecord::default()
