@@ -1,13 +1,14 @@
 #!/bin/sh
 # A chat model like the built-in one, from texts and dialogues to judged answers, in some 70 minutes on two cores:
 #
-#   recipes/align-stories/run.sh TEXTS CHATS OUT [SEED]
+#   recipes/align-stories/run.sh TEXTS CHATS OUT [SEED [again]]
 #
+# With `again` it is the next version of the built-in chat model that is made, not a first one of the built-in base model.
 # TEXTS and CHATS hold public texts and dialogues under the names that xtask/src/stories gives; OUT gets the configurations,
 # with the seed, the data, a folder for each stage in `run`, its answers to the held-out prompts, and `judged.txt`. Stopped,
 # it goes on where it was.
 set -eu
-[ $# -eq 3 ] || [ $# -eq 4 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+{ [ $# -ge 3 ] && [ $# -le 5 ] && [ "${5:-again}" = again ]; } || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$3"
 texts=$(cd "$1" && pwd) chats=$(cd "$2" && pwd) out=$(cd "$3" && pwd) seed=${4:-0}
 cd "$(dirname "$0")/../.."
@@ -18,7 +19,13 @@ if [ ! -e "$out/plan.toml" ]; then
     for file in recipes/align-stories/[!p]*.toml recipes/align-stories/ppo.toml; do
         { echo "seed = $seed"; cat "$file"; } > "$out/${file##*/}"
     done
-    cp recipes/align-stories/plan.toml "$out"
+    cp recipes/align-stories/plan.toml "$out/plan.toml.new"
+    if [ "${5:-}" = again ]; then
+        # One stage in the place of the first two.
+        sed -i '/^name = "copy"$/,/^name = "sft"$/c name = "sft"' "$out/plan.toml.new"
+        mv "$out/again.toml" "$out/sft.toml"
+    fi
+    mv "$out/plan.toml.new" "$out/plan.toml"
 fi
 [ -e "$out/data/sft.jsonl" ] || stories prepare --text "$texts" --chat "$chats" --out "$out/data"
 cd "$out"

@@ -45,7 +45,11 @@ const HELD_OUT: [(Kind, usize); 11] = [
     (Kind::SmallTalk, 50),
 ];
 
-/// Writes `copy.jsonl`, `sentences.jsonl`, `sft.jsonl`, `turns.jsonl`, `prompts.jsonl`, `held-out.jsonl` and `human.jsonl`.
+/// Sources of all that is no story, which a next version of a chat model learns most from.
+const REPLIES: [&str; 6] =
+    ["question", "redirect", "decline", "small_talk", "ms_chitchat", "persona"];
+
+/// Writes `copy.jsonl`, `sentences.jsonl`, `sft.jsonl`, `replies.jsonl` (a part of it), `turns.jsonl`, `prompts.jsonl`, `held-out.jsonl` and `human.jsonl`.
 pub(super) fn prepare(texts: &Path, chat: &Path, out: &Path) -> Result<()> {
     let (tokenizer, tables) = (tokenizer()?, Tables::new());
     let stories = Stories::read(texts, &tokenizer)?;
@@ -65,6 +69,8 @@ pub(super) fn prepare(texts: &Path, chat: &Path, out: &Path) -> Result<()> {
     summarize(&dialogues, &tokenizer);
     write(out, "copy.jsonl", copies.iter().map(Dialogue::record))?;
     write(out, "sft.jsonl", dialogues.iter().map(Dialogue::record))?;
+    let replies = dialogues.iter().filter(|d| REPLIES.contains(&d.source));
+    write(out, "replies.jsonl", replies.map(Dialogue::record))?;
     write(out, "sentences.jsonl", sentence_pairs(&copies).into_iter())?;
     write(out, "turns.jsonl", maker.turns(&dialogues).iter().map(Dialogue::record))?;
     let mut prompts = prompts(&tables, &held_out_texts);
