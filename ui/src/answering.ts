@@ -74,7 +74,7 @@ export async function answer(conversationId: string, parent: string | null): Pro
   live.set(turn.id, entry);
   store.change(conversationId, (before) => add(before, turn));
   const before = path({ ...conversation, leaf: parent });
-  const { address, body } = request(conversation, before, model?.id ?? "");
+  const { address, body } = request(conversation, before, model?.id ?? "", api.usual(model));
 
   const saver = setInterval(() => keep(entry), SAVE_MS);
   const end: Partial<Turn> = { state: "done" };

@@ -1,5 +1,5 @@
 // The server's interface: its models, and answers as they are written.
-import type { Problem, Usage } from "./conversation.ts";
+import { SETTINGS, USUAL, type Problem, type Settings, type Usage } from "./conversation.ts";
 
 export interface Model {
   id: string;
@@ -10,6 +10,13 @@ export interface Model {
   weights: string | null;
   parameters: number | null;
   starters: string[];
+  /** How its files suggest to draw tokens. */
+  sampling: Settings;
+}
+
+/** What is sent to a model where nothing is set. */
+export function usual(model: Model | undefined): Settings {
+  return { ...USUAL, ...model?.sampling };
 }
 
 /** A piece of an answer, or what the server tells at its end. */
@@ -55,8 +62,16 @@ export async function models(): Promise<Model[]> {
       weights: typeof weights === "string" ? weights : null,
       parameters: number(more["parameters"] ?? more["n_params"]),
       starters: Array.isArray(more["starters"]) ? more["starters"].map(String) : [],
+      sampling: settings(more["sampling"]),
     };
   });
+}
+
+/** The settings of the page among what a record suggests. */
+function settings(found: unknown): Settings {
+  const suggested = record(found);
+  const known = SETTINGS.map(({ name }) => [name, number(suggested[name])] as const);
+  return Object.fromEntries(known.filter(([, value]) => value !== null));
 }
 
 /** Sends a request and yields the answer as it comes. It ends without an error only if the server said so. */

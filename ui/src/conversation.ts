@@ -49,9 +49,9 @@ export const SETTINGS = [
   { name: "seed", label: "Seed", min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, help: "The same seed and text give the same answer." },
 ] as const;
 
-/** What is sent where nothing is set, as the program itself samples at the terminal; other clients have the interface's own
- * defaults, by which small models ramble. */
-export const USUAL = { temperature: 0.6, top_p: 0.9 };
+/** What is sent where neither the user nor the model's files say anything, as the program itself samples at the terminal; the
+ * interface's own defaults, which other clients then have, make small models ramble. */
+export const USUAL: Settings = { temperature: 0.6, top_p: 0.9 };
 
 /** Tokens of a continuation where nothing is set: it would go on until the context is full. */
 export const TEXT_TOKENS = 256;
@@ -149,9 +149,9 @@ function titleOf(text: string): string {
   return line.length > 60 ? `${line.slice(0, 59).trimEnd()}…` : line;
 }
 
-/** Address and body of the request for the answer after `turns`. */
-export function request(conversation: Conversation, turns: Turn[], model: string) {
-  const common = { model, ...USUAL, ...conversation.settings, stream: true, stream_options: { include_usage: true } };
+/** Address and body of the request for the answer after `turns`, with what is `usual` for the model. */
+export function request(conversation: Conversation, turns: Turn[], model: string, usual = USUAL) {
+  const common = { model, ...usual, ...conversation.settings, stream: true, stream_options: { include_usage: true } };
   if (conversation.mode === "text") {
     const prompt = turns.map((turn) => turn.text).join("");
     return { address: "v1/completions", body: { max_tokens: TEXT_TOKENS, ...common, prompt } };

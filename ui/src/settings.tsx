@@ -1,10 +1,10 @@
 // Settings of the conversation, and of the page in this browser.
 import { useState } from "preact/hooks";
-import { SETTINGS, TEXT_TOKENS, USUAL, type Conversation, type SettingName } from "./conversation.ts";
+import { SETTINGS, TEXT_TOKENS, type Conversation, type Settings, type SettingName } from "./conversation.ts";
 import { Dialog } from "./dialogs.tsx";
 import * as storage from "./storage.ts";
 import * as store from "./store.ts";
-import { useKey } from "./api.ts";
+import { usual, useKey } from "./api.ts";
 
 export function SettingsDialog({ conversation }: { conversation: Conversation }) {
   const { id, mode, system, settings } = conversation;
@@ -26,7 +26,7 @@ export function SettingsDialog({ conversation }: { conversation: Conversation })
         )}
         <div class="grid">
           {SETTINGS.map((setting) => (
-            <Setting key={`${setting.name} ${cleared}`} setting={setting} mode={mode} value={settings[setting.name]}
+            <Setting key={`${setting.name} ${cleared}`} setting={setting} mode={mode} usual={usual(store.modelOf(conversation))} value={settings[setting.name]}
               change={(value) => {
                 const { [setting.name]: _, ...others } = settings;
                 set({ settings: value === undefined ? others : { ...others, [setting.name]: value } });
@@ -54,11 +54,12 @@ export function SettingsDialog({ conversation }: { conversation: Conversation })
 interface SettingProps {
   setting: (typeof SETTINGS)[number];
   mode: Conversation["mode"];
+  usual: Settings;
   value: number | undefined;
   change: (value: number | undefined) => void;
 }
 
-function Setting({ setting, mode, value, change }: SettingProps) {
+function Setting({ setting, mode, usual, value, change }: SettingProps) {
   const { name, label, min, max, step, help } = setting;
   const [wrong, setWrong] = useState(false);
   const isWhole = step === 1;
@@ -76,15 +77,15 @@ function Setting({ setting, mode, value, change }: SettingProps) {
     <label class="line">{label}
       <input type="number" inputMode={isWhole ? "numeric" : "decimal"} min={min} max={max} step={isWhole ? 1 : "any"}
         defaultValue={value === undefined ? "" : String(value)}
-        placeholder={placeholder(name, mode)} aria-invalid={wrong} aria-describedby={`help-${name}`} onInput={onInput} />
+        placeholder={placeholder(name, mode, usual)} aria-invalid={wrong} aria-describedby={`help-${name}`} onInput={onInput} />
       <small id={`help-${name}`} class={wrong ? "bad" : ""}>{wrong ? `Expected ${range}.` : help}</small>
     </label>
   );
 }
 
-function placeholder(name: SettingName, mode: Conversation["mode"]): string {
+function placeholder(name: SettingName, mode: Conversation["mode"], usual: Settings): string {
   if (name === "max_tokens") return mode === "text" ? String(TEXT_TOKENS) : "no limit";
-  if (name === "temperature" || name === "top_p") return String(USUAL[name]);
+  if (usual[name] !== undefined) return String(usual[name]);
   return name === "seed" ? "random" : "none";
 }
 

@@ -66,6 +66,9 @@ test("a request holds the path, without answers that have no word", () => {
   assert.equal(address, "v1/chat/completions");
   assert.deepEqual(body.messages.map(({ content }) => content), ["Be brief.", "first", "answer", "second"]);
   assert.equal(body.seed, 1);
+  assert.equal(body.temperature, 0.6);
+  const own = tree.request({ ...conversation, settings: { top_p: 0.5 } }, [], "m", { temperature: 0.2, top_p: 0.7 });
+  assert.deepEqual([own.body.temperature, own.body.top_p], [0.2, 0.5]);
   const text = tree.request({ ...conversation, mode: "text", settings: { max_tokens: 9 } }, tree.path(conversation), "m");
   assert.equal(text.body.prompt, "firstanswersecond");
   assert.equal(text.body.max_tokens, 9);

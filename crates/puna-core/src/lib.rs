@@ -6,12 +6,14 @@
 
 mod config;
 mod dtype;
+mod hints;
 mod rng;
 mod tensor;
 mod weight;
 
 pub use config::{ConfigError, ModelConfig, Rope, RopeLayout, RopeScaling};
 pub use dtype::{DType, KvType, UnknownType};
+pub use hints::SamplingHints;
 pub use rng::Rng;
 pub use tensor::{SharedBytes, SourceError, Tensor, TensorInfo, TensorSource};
 pub use weight::{LayerWeight, WeightId};

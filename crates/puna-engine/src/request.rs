@@ -1,5 +1,6 @@
 //! What goes into the engine and what comes out: plain data.
 
+use puna_core::SamplingHints;
 use thiserror::Error;
 
 /// Names a request within one engine. Later requests have greater ids.
@@ -78,6 +79,19 @@ impl Default for Sampling {
 }
 
 impl Sampling {
+    /// As a model's maker suggests, and where nothing is suggested as before.
+    #[must_use]
+    pub fn suggested(self, by: &SamplingHints) -> Self {
+        Self {
+            temperature: by.temperature.unwrap_or(self.temperature),
+            top_k: by.top_k.map_or(self.top_k, |k| k as usize),
+            top_p: by.top_p.unwrap_or(self.top_p),
+            min_p: by.min_p.unwrap_or(self.min_p),
+            repetition_penalty: by.repetition_penalty.unwrap_or(self.repetition_penalty),
+            ..self
+        }
+    }
+
     /// The most probable token, always.
     pub fn greedy() -> Self {
         Self { temperature: 0.0, ..Self::default() }

@@ -25,7 +25,7 @@ mod weights;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use puna_core::{SharedBytes, TensorSource};
+use puna_core::{SamplingHints, SharedBytes, TensorSource};
 
 pub use atomic::{AtomicFolder, Existing};
 pub use error::FormatError;
@@ -72,6 +72,8 @@ pub struct Checkpoint {
     pub add_bos: Option<bool>,
     /// Whether a text ends with EOS; false for Llama 2 where the files do not say.
     pub add_eos: Option<bool>,
+    /// How tokens should be drawn, where the files say.
+    pub sampling: SamplingHints,
     /// Tensors that were left out because a network of this family computes them itself.
     pub ignored: Vec<String>,
 }

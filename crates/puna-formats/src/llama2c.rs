@@ -17,8 +17,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use puna_core::{
-    DType, LayerWeight, ModelConfig, Rope, RopeLayout, RopeScaling, SharedBytes, TensorInfo,
-    WeightId,
+    DType, LayerWeight, ModelConfig, Rope, RopeLayout, RopeScaling, SamplingHints, SharedBytes,
+    TensorInfo, WeightId,
 };
 
 use crate::cursor::Cursor;
@@ -79,6 +79,7 @@ pub(crate) fn open(path: Option<&Path>, file: Arc<DataFile>) -> Result<Checkpoin
         eos_ids: vec![2],
         add_bos: None,
         add_eos: None,
+        sampling: SamplingHints::default(),
         ignored: Vec::new(),
     })
 }

@@ -3,6 +3,7 @@
 mod common;
 
 use common::ModelCopy;
+use puna_core::SamplingHints;
 use puna_formats::Checkpoint;
 
 fn open(change: impl FnOnce(&ModelCopy)) -> Checkpoint {
@@ -13,6 +14,25 @@ fn open(change: impl FnOnce(&ModelCopy)) -> Checkpoint {
 
 fn write(copy: &ModelCopy, name: &str, text: &str) {
     std::fs::write(copy.path(name), text).unwrap();
+}
+
+#[test]
+fn sampling_is_what_the_generation_config_suggests() {
+    let of = |text: &str| open(|copy| write(copy, "generation_config.json", text)).sampling;
+    assert_eq!(of("{}"), SamplingHints::default());
+    let llama2 = r#"{"do_sample": true, "temperature": 0.6, "top_p": 0.9, "max_length": 4096}"#;
+    assert_eq!(of(llama2), SamplingHints::LLAMA2_CHAT);
+    assert_eq!(of(r#"{"do_sample": false, "temperature": 0.9}"#).temperature, Some(0.0));
+    let wrong = ModelCopy::of("mha/hf");
+    write(&wrong, "generation_config.json", r#"{"top_p": 1.5}"#);
+    let error = puna_formats::open(wrong.folder()).err().unwrap().to_string();
+    assert!(
+        error.ends_with("generation_config.json: top_p: expected a number, 0 to 1, found 1.5"),
+        "{error}"
+    );
+    let all = of(r#"{"temperature": 0, "top_k": -1, "min_p": 0.05, "repetition_penalty": 1.1}"#);
+    assert_eq!((all.temperature, all.top_k), (Some(0.0), Some(0)));
+    assert_eq!((all.min_p, all.repetition_penalty), (Some(0.05), Some(1.1)));
 }
 
 #[test]

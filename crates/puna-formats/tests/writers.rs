@@ -171,8 +171,13 @@ fn write_folder(folder: &Path, max_file_bytes: u64) {
     if let Some(index) = writer.finish().unwrap() {
         fs::write(folder.join("model.safetensors.index.json"), index).unwrap();
     }
-    let extras =
-        hf::ConfigExtras { bos_id: Some(1), eos_ids: vec![2], pad_id: None, dtype: DType::F32 };
+    let extras = hf::ConfigExtras {
+        bos_id: Some(1),
+        eos_ids: vec![2],
+        pad_id: None,
+        sampling: puna_core::SamplingHints::default(),
+        dtype: DType::F32,
+    };
     fs::write(folder.join("config.json"), hf::config_json(&tiny_config(), &extras)).unwrap();
 }
 

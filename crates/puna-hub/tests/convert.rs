@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use puna_core::{DType, KvType, TensorInfo, TensorSource, WeightId};
+use puna_core::{DType, KvType, SamplingHints, TensorInfo, TensorSource, WeightId};
 use puna_formats::gguf::{Value, WriteOptions};
 use puna_formats::{Existing, Form, hf, safetensors};
 use puna_hub::convert::{Conversion, Target, Written};
@@ -515,5 +515,34 @@ fn copy_folder(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+/// What a model's files say of drawing tokens goes where it goes.
+#[test]
+fn suggestions_on_sampling_are_kept() {
+    let bench = Bench::new();
+    let mut source = bench.source("mha/hf");
+    let hints = SamplingHints {
+        temperature: Some(0.6),
+        top_k: Some(40),
+        top_p: Some(0.9),
+        min_p: Some(0.05),
+        repetition_penalty: Some(1.1),
+    };
+    let (folder, _) = bench.convert(&source, "plain", None);
+    assert_eq!(folder.checkpoint.sampling, SamplingHints::default());
+    for expected in [hints, SamplingHints { temperature: Some(0.0), ..SamplingHints::default() }] {
+        source.checkpoint.sampling = expected;
+        let name = |end: &str| format!("{}{end}", expected.temperature.unwrap());
+        let (gguf, _) = bench.convert(&source, &name("a.gguf"), None);
+        assert_eq!(gguf.checkpoint.sampling, expected);
+        let (again, _) = bench.convert(&gguf, &name("b.gguf"), None);
+        assert_eq!(again.checkpoint.sampling, expected);
+        let (folder, _) = bench.convert(&gguf, &name("b"), None);
+        let text = std::fs::read_to_string(bench.path(&name("b/generation_config.json"))).unwrap();
+        let greedy = expected.temperature == Some(0.0);
+        assert_eq!(text.contains("\"do_sample\": false"), greedy, "{text}");
+        assert_eq!(folder.checkpoint.sampling, expected);
     }
 }

@@ -1,6 +1,6 @@
 use axum::body::{Body, to_bytes};
 use axum::http::Request as HttpRequest;
-use puna_core::KvType;
+use puna_core::{KvType, SamplingHints};
 use puna_engine::{Chunk, Engine, EngineConfig, Forward, Output};
 use puna_tokenizer::chat::ChatTemplate;
 use puna_tokenizer::{Piece, PieceKind, Settings, Tokenizer};
@@ -57,6 +57,7 @@ fn broken_app() -> App {
         kv_type: KvType::F16,
         created: 0,
         is_chat: false,
+        sampling: SamplingHints::default(),
         starters: Vec::new(),
     };
     let engine = Engine::new(Broken, EngineConfig::default());

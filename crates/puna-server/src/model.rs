@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use puna_core::{KvType, TensorSource, WeightId};
+use puna_core::{KvType, SamplingHints, TensorSource, WeightId};
 use puna_engine::{Engine, Forward};
 use puna_tokenizer::Tokenizer;
 use puna_tokenizer::chat::{ChatTemplate, Message};
@@ -38,6 +38,8 @@ pub struct About {
     pub created: u64,
     /// Whether it was made for conversations; else it continues texts.
     pub is_chat: bool,
+    /// How tokens are drawn where a request does not say.
+    pub sampling: SamplingHints,
     /// What a page offers to begin with.
     pub starters: Vec<String>,
 }
@@ -66,6 +68,7 @@ impl About {
             kv_type,
             created: now.map_or(0, |since| since.as_secs()),
             is_chat: false,
+            sampling: SamplingHints::default(),
             starters: Vec::new(),
         }
     }

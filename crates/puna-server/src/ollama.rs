@@ -93,13 +93,22 @@ struct Generate {
 }
 
 impl Options {
-    fn sampling(&self, app: &Shared) -> Sampling {
+    /// With ollama's defaults where neither the request nor the model says anything.
+    fn sampling(&self, app: &Shared, model: &Model) -> Sampling {
+        let usual = Sampling {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.9,
+            repetition_penalty: 1.1,
+            ..Sampling::default()
+        };
+        let default = usual.suggested(&model.about.sampling);
         Sampling {
-            temperature: self.temperature.unwrap_or(0.8),
-            top_k: self.top_k.unwrap_or(40),
-            top_p: self.top_p.unwrap_or(0.9),
-            min_p: self.min_p.unwrap_or(0.0),
-            repetition_penalty: self.repeat_penalty.unwrap_or(1.1),
+            temperature: self.temperature.unwrap_or(default.temperature),
+            top_k: self.top_k.unwrap_or(default.top_k),
+            top_p: self.top_p.unwrap_or(default.top_p),
+            min_p: self.min_p.unwrap_or(default.min_p),
+            repetition_penalty: self.repeat_penalty.unwrap_or(default.repetition_penalty),
             presence_penalty: self.presence_penalty.unwrap_or(0.0),
             frequency_penalty: self.frequency_penalty.unwrap_or(0.0),
             logit_bias: Vec::new(),
@@ -127,7 +136,7 @@ impl Common {
             prompts: vec![ids],
             n: 1,
             max_new_tokens: self.options.num_predict.and_then(|n| usize::try_from(n).ok()),
-            sampling: self.options.sampling(app),
+            sampling: self.options.sampling(app, model),
             n_logprobs: None,
             grammar: self.grammar(model, is_chat)?,
             trim_start: is_chat,

@@ -73,15 +73,19 @@ pub(crate) struct Shape {
 }
 
 impl Parameters {
-    /// Greedy unless something says otherwise.
-    fn sampling(&self, app: &Shared) -> Sampling {
-        let default = Sampling::default();
+    /// Greedy unless the request says otherwise.
+    fn sampling(&self, app: &Shared, model: &Model) -> Sampling {
+        let default = Sampling::default().suggested(&model.about.sampling);
         let samples = self.do_sample.unwrap_or(false)
             || self.temperature.is_some()
             || self.top_k.is_some()
             || self.top_p.is_some();
         Sampling {
-            temperature: if samples { self.temperature.unwrap_or(1.0) } else { 0.0 },
+            temperature: if samples {
+                self.temperature.unwrap_or(default.temperature)
+            } else {
+                0.0
+            },
             top_k: self.top_k.unwrap_or(default.top_k),
             top_p: self.top_p.unwrap_or(default.top_p),
             repetition_penalty: self.repetition_penalty.unwrap_or(default.repetition_penalty),
@@ -117,7 +121,7 @@ fn prepare(asked: &Asked) -> Result<(Shape, Answers), ApiError> {
             Some(model.compile("parameters.grammar", &Form::Regex(regex.clone()), false)?)
         }
     };
-    let sampling = own.sampling(&asked.app);
+    let sampling = own.sampling(&asked.app, model);
     let seed = (sampling.temperature > 0.0).then_some(sampling.seed);
     let ask = Ask {
         prompts: vec![prompt],

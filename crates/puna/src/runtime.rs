@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use puna_core::{KvType, ModelConfig, TensorSource};
+use puna_core::{KvType, ModelConfig, SamplingHints, TensorSource};
 use puna_engine::{Engine, EngineConfig, Event, FinishReason, Logprobs, Request, Usage};
 use puna_hub::Opened;
 use puna_kernels::Cpu;
@@ -32,6 +32,8 @@ pub(crate) struct Runtime {
     pub(crate) bos_id: Option<u32>,
     /// Tokens that end an answer.
     pub(crate) stop_ids: Vec<u32>,
+    /// How its maker suggests to draw tokens.
+    pub(crate) sampling: SamplingHints,
     /// Positions that the KV cache holds.
     pub(crate) ctx: usize,
     pub(crate) load_secs: f64,
@@ -74,8 +76,19 @@ impl Runtime {
         let config = EngineConfig { max_batch_tokens, max_seqs, prefix_cache, max_draft };
         let engine = Engine::new(runner, config);
         let load_secs = started.elapsed().as_secs_f64();
-        let source = checkpoint.source;
-        Ok(Self { name, tokenizer, template, bos_id, stop_ids, ctx, load_secs, engine, source })
+        let (source, sampling) = (checkpoint.source, checkpoint.sampling);
+        Ok(Self {
+            name,
+            tokenizer,
+            template,
+            bos_id,
+            stop_ids,
+            sampling,
+            ctx,
+            load_secs,
+            engine,
+            source,
+        })
     }
 
     /// Runs `request` to its end, or until Ctrl-C. `on_text` gets the text as it becomes certain, never a part of

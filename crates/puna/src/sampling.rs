@@ -1,6 +1,7 @@
 //! How tokens are drawn, as typed.
 
 use clap::Args;
+use puna_core::SamplingHints;
 use puna_engine::Sampling;
 
 use crate::args::{count, number, whole};
@@ -9,24 +10,22 @@ use crate::args::{count, number, whole};
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
-    /// Flatten (above 1) or sharpen (below 1) the distribution; 0 always takes the likeliest
-    #[arg(long, value_name = "T", default_value_t = 0.6, value_parser = number(0.0, f32::MAX))]
-    temperature: f32,
-    /// Draw from the likeliest tokens that together have probability P
-    #[arg(long, value_name = "P", default_value_t = 0.9, value_parser = number(0.0, 1.0))]
-    top_p: f32,
+    /// Flatten (above 1) or sharpen (below 1) the distribution; 0 always takes the likeliest [default: the model's own, else
+    /// 0.6]
+    #[arg(long, value_name = "T", value_parser = number(0.0, f32::MAX))]
+    temperature: Option<f32>,
+    /// Draw from the likeliest tokens that together have probability P [default: the model's own, else 0.9]
+    #[arg(long, value_name = "P", value_parser = number(0.0, 1.0))]
+    top_p: Option<f32>,
     /// Draw from the K likeliest tokens; 0 for all
-    #[arg(long, value_name = "K", default_value_t = 0, value_parser = count(0),
-          hide_default_value = true)]
-    top_k: usize,
+    #[arg(long, value_name = "K", value_parser = count(0))]
+    top_k: Option<usize>,
     /// Drop tokens less than P times as likely as the likeliest
-    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = number(0.0, 1.0),
-          hide_default_value = true)]
-    min_p: f32,
+    #[arg(long, value_name = "P", value_parser = number(0.0, 1.0))]
+    min_p: Option<f32>,
     /// Divide the logits of tokens seen before by X (1 for none)
-    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = number(0.01, 100.0),
-          hide_default_value = true)]
-    repetition_penalty: f32,
+    #[arg(long, value_name = "X", value_parser = number(0.01, 100.0))]
+    repetition_penalty: Option<f32>,
     /// Subtract X from the logits of tokens already in the answer
     #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = number(f32::MIN, f32::MAX),
           hide_default_value = true)]
@@ -44,14 +43,15 @@ pub(crate) struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    /// The engine's form.
-    pub(crate) fn resolve(&self) -> Sampling {
+    /// The engine's form; what was not typed is as the model's maker suggests, else as in Llama 2 Chat.
+    pub(crate) fn resolve(&self, hints: &SamplingHints) -> Sampling {
+        let default = Sampling::default().suggested(&SamplingHints::LLAMA2_CHAT).suggested(hints);
         Sampling {
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            repetition_penalty: self.repetition_penalty,
+            temperature: self.temperature.unwrap_or(default.temperature),
+            top_k: self.top_k.unwrap_or(default.top_k),
+            top_p: self.top_p.unwrap_or(default.top_p),
+            min_p: self.min_p.unwrap_or(default.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(default.repetition_penalty),
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
             logit_bias: self.logit_bias.clone(),

@@ -20,6 +20,7 @@ mod vocab;
 mod write;
 
 pub use names::{id, name};
+pub use open::SAMPLING;
 pub(crate) use open::{is_later_part, open, open_file, open_parts};
 pub use read::{
     DEFAULT_ALIGNMENT, Gguf, GgufTensor, MAGIC, MAX_ALIGNMENT, MAX_ARRAY_LEN, MAX_DIMS,

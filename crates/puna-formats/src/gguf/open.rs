@@ -3,16 +3,26 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use puna_core::WeightId;
+use puna_core::{SamplingHints, WeightId};
 
 use super::config::{self, Keys};
 use super::names;
 use super::read::Gguf;
 use super::split::{self, MAX_PARTS, split_name};
+use super::value::Value;
 use super::vocab::GgufVocab;
 use crate::map::DataFile;
 use crate::weights::{Bytes, Collection, Stored, Weights};
 use crate::{Checkpoint, Form, FormatError};
+
+/// How metadata call what tokens should be drawn by, in the order of [`SamplingHints`]. Files that llama.cpp writes have them.
+pub const SAMPLING: [&str; 5] = [
+    "general.sampling.temp",
+    "general.sampling.top_k",
+    "general.sampling.top_p",
+    "general.sampling.min_p",
+    "general.sampling.penalty_repeat",
+];
 
 /// A parsed file with its bytes.
 struct Part {
@@ -158,6 +168,11 @@ fn checkpoint(parts: Vec<Part>, files: Vec<PathBuf>) -> Result<Checkpoint, Forma
     let gguf_metadata = parts[0].gguf.metadata.clone();
     let metadata = gguf_metadata.iter();
     let metadata = metadata.map(|(key, value)| (key.clone(), value.to_string())).collect();
+    let sampling = SamplingHints::read(
+        SAMPLING,
+        |key| keys.optional(key, "a number", Value::as_f64),
+        |key, expected, found| FormatError::malformed(&origin, key, expected, found),
+    )?;
     let weights = Weights::new(&origin, config, tensors, names::name)?;
     Ok(Checkpoint {
         source: Arc::new(weights),
@@ -171,6 +186,7 @@ fn checkpoint(parts: Vec<Part>, files: Vec<PathBuf>) -> Result<Checkpoint, Forma
         chat_template,
         metadata,
         gguf_metadata,
+        sampling,
         ignored: Vec::new(),
     })
 }

@@ -159,6 +159,20 @@ impl Value {
         }
     }
 
+    /// Any number, as far as an f64 holds it.
+    #[must_use]
+    pub fn as_f64(&self) -> Option<f64> {
+        match *self {
+            Value::F64(v) => Some(v),
+            Value::F32(v) => Some(v.into()),
+            Value::I64(v) => Some(v as f64),
+            Value::I32(v) => Some(v.into()),
+            Value::I16(v) => Some(v.into()),
+            Value::I8(v) => Some(v.into()),
+            _ => self.as_u64().map(|v| v as f64),
+        }
+    }
+
     /// A string.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {

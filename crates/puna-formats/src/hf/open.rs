@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use puna_core::WeightId;
+use puna_core::{SamplingHints, WeightId};
 use serde_json::Value;
 
 use super::config::{MAX_CONFIG_BYTES, config};
@@ -24,6 +24,10 @@ const WEIGHTS: [(&str, Parse); 4] = [
     ("pytorch_model.bin", torch::parse),
     ("pytorch_model.bin.index.json", torch::parse),
 ];
+
+/// How `generation_config.json` calls what tokens should be drawn by.
+pub(super) const SAMPLING: [&str; 5] =
+    ["temperature", "top_k", "top_p", "min_p", "repetition_penalty"];
 
 /// Whether a folder holds weights of this form.
 pub(crate) fn has_weights(folder: &Path) -> bool {
@@ -56,6 +60,7 @@ pub(crate) fn open(
     let tokenizer = tokenizer.fields()?;
     let flag = |field| tokenizer.as_ref().map_or(Ok(None), |fields| fields.flag(field));
     let ids = |field, default| token_ids([generation.as_ref(), Some(&fields)], field, default);
+    let sampling = generation.as_ref().map_or(Ok(SamplingHints::default()), sampling)?;
     Ok(Checkpoint {
         form: Form::HuggingFace,
         files,
@@ -67,9 +72,21 @@ pub(crate) fn open(
         eos_ids: ids("eos_token_id", 2)?,
         add_bos: flag("add_bos_token")?,
         add_eos: flag("add_eos_token")?,
+        sampling,
         ignored,
         source: Arc::new(Weights::new(&config_name, config, tensors, names::name)?),
     })
+}
+
+/// What `generation_config.json` says of drawing tokens; `do_sample` false is greedy, whatever stands beside it.
+fn sampling(fields: &Fields<'_>) -> Result<SamplingHints, FormatError> {
+    let hints = SamplingHints::read(
+        SAMPLING,
+        |name| fields.float(name),
+        |name, expected, found| fields.malformed(name, expected, &found.to_string()),
+    )?;
+    let greedy = (fields.flag("do_sample")? == Some(false)).then_some(0.0);
+    Ok(SamplingHints { temperature: greedy.or(hints.temperature), ..hints })
 }
 
 fn open_found(folder: &Path) -> Result<Vec<Shard>, FormatError> {

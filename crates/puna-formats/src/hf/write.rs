@@ -1,6 +1,6 @@
 //! `config.json` and `generation_config.json` of a network.
 
-use puna_core::{DType, ModelConfig, RopeScaling};
+use puna_core::{DType, ModelConfig, RopeScaling, SamplingHints};
 use serde_json::{Map, Value, json};
 
 use super::config::SCORER;
@@ -14,6 +14,8 @@ pub struct ConfigExtras {
     pub eos_ids: Vec<u32>,
     /// Filler for batches.
     pub pad_id: Option<u32>,
+    /// How tokens should be drawn.
+    pub sampling: SamplingHints,
     /// The type in which `transformers` holds the weights unless told otherwise; a float.
     pub dtype: DType,
 }
@@ -66,15 +68,33 @@ fn config_value(config: &ModelConfig, extras: &ConfigExtras, architecture: &str)
     })
 }
 
-/// The text of `generation_config.json`.
+/// The text of `generation_config.json`. A temperature of 0 is `do_sample` false, beside which `transformers` allows no
+/// other word on drawing.
 #[must_use]
 pub fn generation_config_json(extras: &ConfigExtras) -> String {
-    let value = json!({
-        "_from_model_config": true,
+    let SamplingHints { temperature, top_k, top_p, min_p, repetition_penalty } = extras.sampling;
+    let mut value = json!({
+        "_from_model_config": extras.sampling == SamplingHints::default(),
         "bos_token_id": extras.bos_id,
         "eos_token_id": ids(&extras.eos_ids),
         "pad_token_id": extras.pad_id,
     });
+    let filters = [("temperature", temperature), ("top_p", top_p), ("min_p", min_p)]
+        .map(|(name, x)| (name, x.map(number)));
+    let draws = temperature != Some(0.0);
+    let drawing = filters.into_iter().chain([("top_k", top_k.map(Value::from))]);
+    for (name, x) in drawing.filter(|_| draws) {
+        if let Some(x) = x {
+            value[name] = x;
+            value["do_sample"] = json!(true);
+        }
+    }
+    if !draws {
+        value["do_sample"] = json!(false);
+    }
+    if let Some(x) = repetition_penalty {
+        value["repetition_penalty"] = number(x);
+    }
     format!("{value:#}\n")
 }
 
@@ -166,6 +186,7 @@ mod tests {
                 bos_id: Some(1),
                 eos_ids: vec![2, 3],
                 pad_id: None,
+                sampling: SamplingHints::default(),
                 dtype: DType::BF16,
             };
             let json = config_json(&config, &extras);

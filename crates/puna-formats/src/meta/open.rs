@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use puna_core::{LayerWeight, ModelConfig, WeightId};
+use puna_core::{LayerWeight, ModelConfig, SamplingHints, WeightId};
 
 use super::join::join;
 use super::names;
@@ -80,6 +80,7 @@ pub(crate) fn open(folder: &Path) -> Result<Checkpoint, FormatError> {
         eos_ids: vec![2],
         add_bos: None,
         add_eos: None,
+        sampling: SamplingHints::default(),
         ignored,
     })
 }

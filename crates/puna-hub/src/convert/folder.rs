@@ -95,6 +95,7 @@ fn small_files(job: &Conversion<'_>, notes: &mut Vec<String>) -> Result<Vec<Smal
         bos_id: source.tokenizer.bos_id().or(source.checkpoint.bos_id),
         eos_ids: source.checkpoint.eos_ids.clone(),
         pad_id: source.tokenizer.settings().pad_id,
+        sampling: source.checkpoint.sampling,
         dtype: common_dtype(job),
     };
     let config = hf::config_json(source.checkpoint.source.config(), &extras);

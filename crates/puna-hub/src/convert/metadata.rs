@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use puna_core::{DType, ModelConfig, RopeScaling, TensorInfo, WeightId};
+use puna_core::{DType, ModelConfig, RopeScaling, SamplingHints, TensorInfo, WeightId};
 use puna_formats::Form;
-use puna_formats::gguf::Value;
+use puna_formats::gguf::{self, Value};
 
 use super::{ConvertError, notices, plan, vocabulary};
 use crate::{HubError, Opened};
@@ -39,6 +39,7 @@ pub(super) fn metadata(
     } else {
         made.general(source, tensors);
         made.network(checkpoint.source.config());
+        made.sampling(&checkpoint.sampling);
         if let Some(types) = plan::norm_types(&*checkpoint.source, tensors) {
             made.set(plan::NORM_TYPES, types);
         }
@@ -96,6 +97,20 @@ impl Metadata {
         self.set("llama.attention.layer_norm_rms_epsilon", Value::F32(c.norm_eps));
         self.set("llama.rope.freq_base", Value::F32(c.rope.theta));
         self.rope_scaling(c);
+    }
+
+    /// How tokens should be drawn.
+    fn sampling(&mut self, hints: &SamplingHints) {
+        let SamplingHints { temperature, top_k, top_p, min_p, repetition_penalty } = *hints;
+        let top_k = top_k.map(|k| Value::I32(k.try_into().unwrap_or(i32::MAX)));
+        let [temperature, top_p, min_p, repetition_penalty] =
+            [temperature, top_p, min_p, repetition_penalty].map(|x| x.map(Value::F32));
+        let values = [temperature, top_k, top_p, min_p, repetition_penalty];
+        for (key, value) in gguf::SAMPLING.into_iter().zip(values) {
+            if let Some(value) = value {
+                self.set(key, value);
+            }
+        }
     }
 
     fn rope_scaling(&mut self, c: &ModelConfig) {

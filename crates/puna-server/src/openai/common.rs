@@ -104,9 +104,10 @@ impl Common {
         })
     }
 
-    /// With OpenAI's defaults: the model's own distribution, and a seed that is another one each time.
+    /// As the model's maker suggests where the request does not say, else with OpenAI's defaults: the model's own
+    /// distribution, and a seed that is another one each time.
     fn sampling(&self, app: &Shared, model: &Model) -> Result<Sampling, ApiError> {
-        let default = Sampling::default();
+        let default = Sampling::default().suggested(&model.about.sampling);
         let mut logit_bias = Vec::new();
         for (id, &bias) in self.logit_bias.iter().flatten() {
             let id = id.parse().map_err(|_| {

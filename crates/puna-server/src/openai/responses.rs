@@ -150,7 +150,7 @@ fn prepare(asked: &Asked) -> Result<(Shape, Answers), ApiError> {
         Some(Format::JsonObject) => Some(Form::any_object()),
         Some(Format::JsonSchema { schema }) => Some(Form::Schema(schema.clone())),
     };
-    let default = Sampling::default();
+    let default = Sampling::default().suggested(&model.about.sampling);
     let ask = Ask {
         prompts: vec![model.encode_chat(&dialogue)?],
         n: 1,
@@ -199,13 +199,15 @@ impl Create {
     fn object(&self, model: &Model, id: &str, asked: &Asked) -> Value {
         let created = chrono::Utc::now().timestamp();
         let format = asked.raw("text").get("format").cloned();
+        let default = Sampling::default().suggested(&model.about.sampling);
         json!({
             "id": id, "object": "response", "created_at": created, "status": "in_progress",
             "model": model.about.name, "output": [], "error": null, "incomplete_details": null,
             "instructions": self.instructions, "max_output_tokens": self.max_output_tokens,
             "metadata": self.metadata.clone().unwrap_or_default(), "parallel_tool_calls": false,
             "previous_response_id": self.previous_response_id, "store": self.store.unwrap_or(true),
-            "temperature": self.temperature.unwrap_or(1.0), "top_p": self.top_p.unwrap_or(1.0),
+            "temperature": self.temperature.unwrap_or(default.temperature),
+            "top_p": self.top_p.unwrap_or(default.top_p),
             "text": { "format": format.unwrap_or_else(|| json!({ "type": "text" })) },
             "tool_choice": "none", "tools": [], "truncation": "disabled", "usage": null,
         })

@@ -9,7 +9,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::Response;
 use futures_util::StreamExt;
-use puna_core::KvType;
+use puna_core::{KvType, SamplingHints};
 use puna_engine::{BLOCK_LEN, Engine, EngineConfig};
 use puna_hub::{OpenOptions, Opened};
 use puna_kernels::Cpu;
@@ -32,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) local_names_only: bool,
     pub(crate) log_text: bool,
     pub(crate) patience: Patience,
+    /// What the model's files suggest.
+    pub(crate) sampling: SamplingHints,
     /// Jinja; without it Llama 2's form.
     pub(crate) template: Option<&'static str>,
 }
@@ -46,6 +48,7 @@ impl Default for Options {
             local_names_only: false,
             log_text: false,
             patience: Patience::default(),
+            sampling: SamplingHints::default(),
             template: Some("{% for m in messages %}{{ m.content }}{% endfor %}"),
         }
     }
@@ -102,6 +105,7 @@ pub(crate) fn config_with(options: &Options) -> (Config, Memory) {
     let words = Words { tokenizer, template, bos_id, stop_ids };
     let about = About {
         starters: vec!["Once".to_owned()],
+        sampling: options.sampling,
         ..About::new("stories260K", &*source, CTX, KvType::F16)
     };
     let engine = Engine::new(runner, config);

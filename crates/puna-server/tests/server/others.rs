@@ -1,5 +1,6 @@
 //! The other protocols: Ollama's, SageMaker's, Text Generation Inference's, `/v1/responses`, tools, `/openapi.json`.
 
+use puna_core::SamplingHints;
 use serde_json::{Value, json};
 
 use crate::common::{Options, Reply, Server, server, server_with};
@@ -43,6 +44,43 @@ async fn ollama_answers_whole_and_in_lines() {
     let formed = json!({ "prompt": START, "stream": false, "format": { "enum": ["yes", "no"] } });
     let formed = server.post("/api/generate", &formed).await.json();
     assert!(["\"yes\"", "\"no\""].contains(&formed["response"].as_str().unwrap()), "{formed}");
+    server.idle().await;
+}
+
+/// What a request does not say of drawing, the model's files say.
+#[tokio::test]
+async fn tokens_are_drawn_as_the_model_suggests() {
+    let sampling = SamplingHints {
+        temperature: Some(0.0),
+        repetition_penalty: Some(1.0),
+        ..SamplingHints::default()
+    };
+    let server = server_with(&Options { sampling, ..Options::default() });
+    let messages = json!([{ "role": "user", "content": START }]);
+    for (path, body, read) in [
+        ("/v1/chat/completions", json!({ "messages": messages }), "/choices/0/message/content"),
+        ("/v1/completions", json!({ "prompt": START }), "/choices/0/text"),
+        ("/v1/responses", json!({ "input": START }), "/output/0/content/0/text"),
+        ("/api/generate", json!({ "prompt": START, "raw": true }), "/response"),
+        (
+            "/generate",
+            json!({ "inputs": START, "parameters": { "do_sample": true } }),
+            "/generated_text",
+        ),
+    ] {
+        let mut body = body;
+        for limit in ["max_tokens", "max_output_tokens"] {
+            body[limit] = 20.into();
+        }
+        (body["stream"], body["options"]) = (false.into(), json!({ "num_predict": 20 }));
+        let reply = server.post(path, &body).await.json();
+        let text = reply.pointer(read).and_then(Value::as_str).unwrap_or_default();
+        assert!(text.starts_with(GREEDY), "{path}: {reply}");
+    }
+    let own = json!({ "messages": messages, "temperature": 1.8, "seed": 1, "max_tokens": 20 });
+    let reply = server.post("/v1/chat/completions", &own).await.json();
+    let text = reply["choices"][0]["message"]["content"].as_str().unwrap();
+    assert!(!text.starts_with(GREEDY), "{reply}");
     server.idle().await;
 }
 

@@ -55,6 +55,8 @@ pub(crate) struct AnswerArgs {
 /// Answers what has no answers yet.
 pub(crate) fn run(args: &AnswerArgs) -> anyhow::Result<()> {
     let cpu = Cpu::new(args.threads.n_threads()).context("PUNA_ISA")?;
+    let options = environment::open_options(None, args.lora.as_ref());
+    let hints = puna_hub::open_checkpoint(&args.model, &options)?.sampling;
     let job = AnswerJob {
         model: &args.model,
         prompts: &args.prompts,
@@ -63,11 +65,10 @@ pub(crate) fn run(args: &AnswerArgs) -> anyhow::Result<()> {
         out: &args.out,
         n_answers: args.n_answers,
         max_new_tokens: args.n_tokens,
-        sampling: args.sampling.resolve(),
+        sampling: args.sampling.resolve(&hints),
     };
     let interrupt = Interrupt::install()?;
     let bar = ProgressBar::new(0);
-    let options = environment::open_options(None, args.lora.as_ref());
     let done =
         puna_recipes::answer(&cpu, &options, &job, &|| interrupt.is_set(), &mut |done, all| {
             bar.set_length(all as u64);

@@ -62,7 +62,7 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     if ids.is_empty() {
         bail!(Usage("PROMPT is empty, and this model has no token that begins a text".into()));
     }
-    let sampling = args.sampling.resolve();
+    let sampling = args.sampling.resolve(&runtime.sampling);
     let seed = sampling.seed;
     let request = Request {
         prompt: ids,

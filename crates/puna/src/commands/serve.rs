@@ -205,6 +205,7 @@ fn load_one(args: &ServeArgs, model: &str, name: &str, n_models: usize) -> anyho
     };
     let about = About {
         is_chat,
+        sampling: checkpoint.sampling,
         starters: starters.iter().map(|&words| words.to_owned()).collect(),
         ..About::new(name, &*source, ctx, kv_type)
     };

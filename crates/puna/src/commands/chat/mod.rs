@@ -58,8 +58,8 @@ pub(crate) fn run(args: &ChatArgs) -> anyhow::Result<()> {
         bail!(Usage(NO_MODEL.to_owned()))
     };
     let runtime = Runtime::load(model, &args.options, args.threads.n_threads(), args.draft.draft)?;
-    let mut conversation =
-        Conversation::new(runtime, args.sampling.resolve(), args.n_tokens, args.system.clone());
+    let sampling = args.sampling.resolve(&runtime.sampling);
+    let mut conversation = Conversation::new(runtime, sampling, args.n_tokens, args.system.clone());
     let interrupt = Interrupt::install()?;
     if io::stdin().is_terminal() {
         terminal::run(&mut conversation, &interrupt)
