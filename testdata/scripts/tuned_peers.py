@@ -4,10 +4,13 @@
 
 One batch holds all data, so the order of sequences does not matter. Compared, in f32: losses of three steps and lengths
 of their gradients, for fine-tuning (all weights, and adapters by `peft`), a reward model (each margin, the safety loss)
-and DPO. Checkpoints are then loaded by `transformers` and `peft`, which must score and predict as Puna does.
+and DPO. Stages that draw answers are repeated on what they drew: rejection sampling, whose choice must be the answer that
+`transformers` scores highest; context distillation, which must keep what it scores higher; and Ghost Attention, which
+learns last answers alone. Checkpoints are then loaded by `transformers` and `peft`, which must score and predict as Puna
+does.
 
 With `--golden`, what PyTorch found is written to `testdata/train/tuned.json`, with the configurations and data of these runs;
-beside it what Puna finds for PPO, which draws answers, and so has no peer.
+beside it what Puna finds for PPO, whose answers change with every update, and so have no peer.
 """
 
 import json
@@ -51,6 +54,10 @@ def log_of(folder):
 
 def last_checkpoint(folder):
     return sorted((folder / "checkpoints").iterdir())[-1]
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 class Tokens:
@@ -218,10 +225,76 @@ def dpo(puna, work, base, tokens):
     keep("dpo", "dpo", (work / "dpo.toml").read_text(), theirs, 0, "PyTorch")
 
 
+def sampled(puna, work, tokens):
+    """Stages that draw answers and learn from some of them, from a model that knows a few answers by heart."""
+    text = COMMON.replace(f"epochs = {STEPS}", "epochs = 60") + OPTIMIZER.replace(str(LR), "3e-3") + "[[data]]\npath = \"chat.jsonl\"\n"
+    (work / "tuned.toml").write_text(text + "[eval]\nfraction = 0.0\n")
+    run(puna, "sft", work / "tuned.toml", "--out", work / "tuned")
+    keep("tuned", "sft", text + "[eval]\nfraction = 0.0\n", log_of(work / "tuned")[-3:], 57, "Puna")
+    policy, judge = (last_checkpoint(work / name).relative_to(work) for name in ("tuned", "reward-small-0.5"))
+    head = f"model = \"{policy}\"\nmax_new_tokens = 48\nseed = 1\n"
+    prompts = "[[prompts]]\npath = \"prompts.jsonl\"\n"
+    sft = COMMON.split("\n", 1)[1] + "eval = { every = 0, fraction = 0.0 }\n" + OPTIMIZER.replace("[optimizer]", "[sft.optimizer]")
+    rewards = LlamaForSequenceClassification.from_pretrained(work / judge, dtype=torch.float32)
+
+    def score(user, answer):
+        """Of a complete answer, as its text has it."""
+        return torch.sigmoid(rewards(tokens(user, answer)[0]).logits[0, 0]).item()
+
+    def learned(name, batch):
+        n = sum(ids.shape[1] - n_prompt for ids, n_prompt in batch)
+        model = LlamaForCausalLM.from_pretrained(work / policy, dtype=torch.float32)
+        theirs = descend(list(model.parameters()), lambda: -sum(logprobs(model, *part).sum() for part in batch) / n)
+        compare(f"{name}, {len(batch)} dialogues", log_of(work / name), theirs)
+        keep(name, name, (work / f"{name}.toml").read_text(), theirs, 0, "PyTorch")
+
+    def stage(name, text):
+        (work / f"{name}.toml").write_text(text)
+        run(puna, name, work / f"{name}.toml", "--out", work / name)
+
+    stage("reject", f"{head}helpfulness = \"{judge}\"\nk = 3\ntemperature = 1.5\n{prompts}[sft]\n{sft}")
+    best = [tuple(m["content"] for m in record["messages"]) for record in lines(work / "reject/best.jsonl")]
+    n = 0
+    for record in lines(work / "reject/samples.jsonl"):
+        user = record["prompt"][0]["content"]
+        complete = [a for a in record["answers"] if a["complete"] and a["text"]]
+        for answer in complete:
+            # Where the tokens that were drawn are those of the text.
+            if abs(answer["score"] - score(user, answer["text"])) > 0.01:
+                print(f"a score of its text is another: {answer}")
+                n += 1
+        if complete:
+            found = max(complete, key=lambda a: a["score"])["text"]
+            assert (user, found) in best, f"{record}, {best}"
+    assert n <= 2 and len(best) >= 3, best
+    learned("reject", [tokens(*pair) for pair in best])
+
+    stage("distill", f"{head}safety = \"{judge}\"\ntemperature = 1.5\npreprompts = [\"Be kind.\"]\n{prompts}[sft]\n{sft}")
+    kept = [tuple(m["content"] for m in record["messages"]) for record in lines(work / "distill/kept.jsonl")]
+    better = [
+        (record["prompt"][0]["content"], record["distilled"])
+        for record in lines(work / "distill/distilled.jsonl")
+        if record["complete"] and record["distilled"] and record["distilled_score"] > record["plain_score"]
+    ]
+    assert kept == better and kept, (kept, better)
+    learned("distill", [tokens(*pair) for pair in kept])
+
+    constraint = (
+        "[[constraints]]\nlong = \"Tell me about a {}.\"\nshort = \"A {}.\"\nvalues = [\"fox\"]\nquestion = \"Tell me about it.\"\n"
+    )
+    turns = "n_dialogues = 4\nmax_turns = 3\nn_recall = 2\nturns = [\"Tell me about a fox.\", \"A boat, please!\"]\n"
+    stage("gatt", f"{head}{turns}{constraint}[sft]\n{sft}")
+    batch = []
+    for record in lines(work / "gatt/dialogues.jsonl"):
+        said = [m["content"] for m in record["messages"]]
+        parts = [tokens(*turn) for turn in zip(said[::2], said[1::2], strict=True)]
+        ids = torch.cat([part[0] for part in parts], 1)
+        batch.append((ids, ids.shape[1] - parts[-1][0].shape[1] + parts[-1][1]))
+    learned("gatt", batch)
+
+
 def drawn(puna, work):
-    """PPO draws answers, and so has no peer: what Puna finds."""
-    prompts = [u for u, *_ in PAIRS]
-    (work / "prompts.jsonl").write_text("".join(json.dumps({"prompt": u}) + "\n" for u in prompts))
+    """PPO, whose answers change with every update: what Puna finds."""
     model, judge = "model = \"stories260K\"\n", "reward-small-0.5/checkpoints/step-00000003"
     file = "[[prompts]]\npath = \"prompts.jsonl\"\n"
     text = (
@@ -243,11 +316,13 @@ if __name__ == "__main__":
             json.dumps({"prompt": [{"role": "user", "content": u}], "chosen": c, "rejected": r, "strength": n, "safety": s}) + "\n"
             for u, c, r, n, s in PAIRS
         ))  # fmt: skip
+        (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": u}) + "\n" for u, *_ in PAIRS))
         fine_tuning(program, folder, folder / "base", tokenize)
         for case in [("none", 0.0), ("small", 0.0), ("large", 0.0), ("small", 0.5)]:
             reward(program, folder, folder / "base", tokenize, *case)
         reward_adapters(program, folder, folder / "base", tokenize)
         dpo(program, folder, folder / "base", tokenize)
+        sampled(program, folder, tokenize)
         if "--golden" in sys.argv[2:]:
             drawn(program, folder)
             files = {f"{name}.jsonl": (folder / f"{name}.jsonl").read_text() for name in ("chat", "pairs", "prompts")}

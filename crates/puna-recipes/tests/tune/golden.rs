@@ -1,5 +1,5 @@
-//! Debug runs of milliseconds with the losses that PyTorch computes for them, and PPO, which draws answers and has no peer,
-//! with those that were found when the file was made (`testdata/scripts/tuned_peers.py --golden`).
+//! Debug runs of milliseconds with the losses that PyTorch computes for them, of stages that draw answers on what they drew;
+//! and PPO, whose answers change with every update, with those that were found when the file was made (`testdata/scripts/tuned_peers.py --golden`).
 
 use std::fs;
 
