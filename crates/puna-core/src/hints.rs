@@ -64,4 +64,18 @@ impl SamplingHints {
             )?),
         })
     }
+
+    /// What is said, by name, as the decimal that the file had.
+    pub fn stated(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let float = |x: Option<f32>| x.and_then(|x| x.to_string().parse().ok());
+        [
+            ("temperature", float(self.temperature)),
+            ("top_k", self.top_k.map(f64::from)),
+            ("top_p", float(self.top_p)),
+            ("min_p", float(self.min_p)),
+            ("repetition_penalty", float(self.repetition_penalty)),
+        ]
+        .into_iter()
+        .filter_map(|(name, x)| Some((name, x?)))
+    }
 }

@@ -28,7 +28,7 @@ const ANY: usize = 3;
 
 /// Dialogues of each other kind.
 const N_REDIRECTS: usize = 3_000;
-const N_DECLINES: usize = 9_000;
+const N_DECLINES: usize = 12_000;
 const N_SMALL_TALK: usize = 2_000;
 const N_QUESTIONS: usize = 300;
 const N_TWO_TURNS: usize = 600;

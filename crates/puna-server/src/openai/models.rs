@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use puna_core::SamplingHints;
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -12,13 +11,8 @@ use crate::model::Model;
 /// A model in OpenAI's form, with what a page wants to show besides.
 pub(crate) fn model_json(model: &Model) -> Value {
     let about = &model.about;
-    let SamplingHints { temperature, top_k, top_p, min_p, repetition_penalty } = about.sampling;
-    // As decimals, not as the nearest binary ones.
-    let float = |x: Option<f32>| x.and_then(|x| x.to_string().parse::<f64>().ok());
-    let sampling = json!({
-        "temperature": float(temperature), "top_k": top_k, "top_p": float(top_p),
-        "min_p": float(min_p), "repetition_penalty": float(repetition_penalty),
-    });
+    let stated = about.sampling.stated().map(|(name, x)| (name.to_owned(), json!(x)));
+    let sampling: serde_json::Map<_, _> = stated.collect();
     json!({
         "id": about.name,
         "object": "model",

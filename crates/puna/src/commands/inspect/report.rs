@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use puna_core::{DType, KvType, ModelConfig, RopeScaling, SamplingHints};
+use puna_core::{DType, KvType, ModelConfig, RopeScaling};
 use puna_formats::{Checkpoint, Form};
 use puna_hub::licence::Licence;
 use puna_hub::quantize::Evidence;
@@ -65,8 +65,12 @@ impl Report<'_> {
             "Llama 2"
         };
         line("chat form", chat.to_owned())?;
-        let drawing: Vec<_> =
-            self.drawing().map(|(name, x)| format!("{} {x}", name.replace('_', " "))).collect();
+        let drawing: Vec<_> = self
+            .checkpoint
+            .sampling
+            .stated()
+            .map(|(name, x)| format!("{} {x}", name.replace('_', " ")))
+            .collect();
         if !drawing.is_empty() {
             line("drawing", drawing.join(", "))?;
         }
@@ -79,21 +83,6 @@ impl Report<'_> {
             self.write_tensors(out)?;
         }
         self.findings.map_or(Ok(()), |findings| write_findings(out, findings))
-    }
-
-    /// How the model's maker suggests to draw tokens.
-    fn drawing(&self) -> impl Iterator<Item = (&'static str, f32)> {
-        let SamplingHints { temperature, top_k, top_p, min_p, repetition_penalty } =
-            self.checkpoint.sampling;
-        [
-            ("temperature", temperature),
-            ("top_k", top_k.map(|k| k as f32)),
-            ("top_p", top_p),
-            ("min_p", min_p),
-            ("repetition_penalty", repetition_penalty),
-        ]
-        .into_iter()
-        .filter_map(|(name, x)| Some((name, x?)))
     }
 
     fn form_line(&self) -> String {
@@ -206,7 +195,7 @@ impl Report<'_> {
             "types": types.collect::<serde_json::Map<_, _>>(),
             "tokenizer": tokenizer,
             "chat_template": checkpoint.chat_template,
-            "sampling": self.drawing().map(|(name, x)| (name.to_owned(), json!(x))).collect::<serde_json::Map<_, _>>(),
+            "sampling": self.checkpoint.sampling.stated().map(|(name, x)| (name.to_owned(), json!(x))).collect::<serde_json::Map<_, _>>(),
             "licence": self.licence.map(|licence| json!({
                 "id": licence.id, "sha256": licence.sha256, "accepted": licence.accepted,
                 "source": licence.source,
