@@ -26,8 +26,7 @@ const WEIGHTS: [(&str, Parse); 4] = [
 ];
 
 /// How `generation_config.json` calls what tokens should be drawn by.
-pub(super) const SAMPLING: [&str; 5] =
-    ["temperature", "top_k", "top_p", "min_p", "repetition_penalty"];
+const SAMPLING: [&str; 5] = ["temperature", "top_k", "top_p", "min_p", "repetition_penalty"];
 
 /// Whether a folder holds weights of this form.
 pub(crate) fn has_weights(folder: &Path) -> bool {
