@@ -7,6 +7,7 @@
 
 mod attn;
 mod blocks;
+mod buffer;
 mod cpu;
 mod disjoint;
 mod elementwise;
@@ -24,6 +25,7 @@ mod testing;
 
 pub use attn::{KV_BLOCK_LEN, KvLayout, LayerKv, LayerKvMut, Span, attention, kv_store};
 pub use blocks::dequantize;
+pub use buffer::Buffer;
 pub use cpu::Cpu;
 pub use disjoint::DisjointMut;
 pub use elementwise::{add, rmsnorm, swiglu};

@@ -162,7 +162,7 @@ struct Forward<'a> {
 impl Forward<'_> {
     fn scratch_len(shape: HeadShape) -> usize {
         let (t, h) = (shape.seq_len, shape.head_dim);
-        packed_len(h, t) + packed_len(t, h) + BLOCK * t + scratch_len(BLOCK)
+        packed_len(h, t) + packed_len(t, h) + BLOCK * t + scratch_len(BLOCK, h.max(t))
     }
 }
 
@@ -187,8 +187,7 @@ impl Task for Forward<'_> {
                     terms,
                     q,
                     by_elements(shape, keys, n_keys),
-                    weights,
-                    n_keys,
+                    (weights, n_keys),
                     Out::Set,
                     scratch,
                 );
@@ -197,7 +196,7 @@ impl Task for Forward<'_> {
                 }
                 let p = Mat::new(weights, block.len(), n_keys);
                 let out = &mut out[head * t * h..][block.start * h..block.end * h];
-                multiply(s, terms, p, by_keys(shape, values), out, h, Out::Set, scratch);
+                multiply(s, terms, p, by_keys(shape, values), (out, h), Out::Set, scratch);
             }
         }
     }
@@ -250,7 +249,7 @@ impl Backward<'_> {
             + packed_len(t, h)
             + 2 * packed_len(BLOCK, h)
             + 2 * BLOCK * t
-            + scratch_len(BLOCK.max(t))
+            + scratch_len(BLOCK, h.max(t)).max(scratch_len(t, BLOCK))
     }
 }
 
@@ -288,8 +287,7 @@ impl Task for Backward<'_> {
                     terms,
                     q,
                     by_elements(shape, keys, n_keys),
-                    weights,
-                    n_keys,
+                    (weights, n_keys),
                     Out::Set,
                     scratch,
                 );
@@ -298,8 +296,7 @@ impl Task for Backward<'_> {
                     terms,
                     d,
                     by_elements(shape, values, n_keys),
-                    d_scores,
-                    n_keys,
+                    (d_scores, n_keys),
                     Out::Set,
                     scratch,
                 );
@@ -314,13 +311,13 @@ impl Task for Backward<'_> {
                 let p = Mat::new(weights, n_rows, n_keys);
                 let ds = Mat::new(d_scores, n_rows, n_keys);
                 let dq = &mut d_queries[block.start * h..block.end * h];
-                multiply(s, terms, ds, by_keys(shape, keys_by_key), dq, h, Out::Set, scratch);
+                multiply(s, terms, ds, by_keys(shape, keys_by_key), (dq, h), Out::Set, scratch);
                 // A block's packed tiles have as many terms as it has queries.
                 let packed = |tiles| Packed { tiles, n_terms: n_rows, n_cols: h };
                 pack_cols(s, terms, q, 0..h, &mut q_packed[..packed_len(n_rows, h)]);
                 pack_cols(s, terms, d, 0..h, &mut d_out_packed[..packed_len(n_rows, h)]);
-                multiply(s, terms, ds.t(), packed(q_packed), d_keys, h, Out::Add, scratch);
-                multiply(s, terms, p.t(), packed(d_out_packed), d_values, h, Out::Add, scratch);
+                multiply(s, terms, ds.t(), packed(q_packed), (d_keys, h), Out::Add, scratch);
+                multiply(s, terms, p.t(), packed(d_out_packed), (d_values, h), Out::Add, scratch);
             }
         }
     }

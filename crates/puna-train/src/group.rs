@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use puna_core::ModelConfig;
-use puna_kernels::{Cpu, RopeTable, rmsnorm, with_scratch};
+use puna_kernels::{Buffer, Cpu, RopeTable, rmsnorm, with_scratch};
 use puna_ops::{
     BLOCK_K, Factor, HeadShape, Mat, Out, Precision, Products, attention, attention_backward,
     cross_entropy, groups_to_rows, heads_to_rows, rmsnorm_backward, rows_to_groups, rows_to_heads,
@@ -29,14 +29,14 @@ pub(crate) const GROUP_ROWS: usize = 512;
 #[derive(Debug, Default)]
 struct Saved {
     /// Turned queries and keys, and values, `[B, K, N/K + 2, T, H]`.
-    groups: Vec<f32>,
+    groups: Buffer,
     /// Attention's outputs `[B, N, T, H]`, and logarithms of its denominators `[B, N, T]`.
-    heads: Vec<f32>,
-    log_sums: Vec<f32>,
+    heads: Buffer,
+    log_sums: Buffer,
     /// After attention, `[B·T, D]`.
-    x_mid: Vec<f32>,
+    x_mid: Buffer,
     /// `[B·T, 2F]`
-    gate_up: Vec<f32>,
+    gate_up: Buffer,
 }
 
 /// Some of a micro-batch's sequences, which pass through a block together.
@@ -48,9 +48,9 @@ pub(crate) struct Group {
     /// For each block; with recomputation one for all.
     saved: Vec<Saved>,
     /// The residual stream before each block and behind the last, `[B·T, D]`.
-    pub xs: Vec<Vec<f32>>,
+    pub xs: Vec<Buffer>,
     /// Its gradient.
-    pub dx: Vec<f32>,
+    pub dx: Buffer,
 }
 
 impl Group {
@@ -61,7 +61,7 @@ impl Group {
         rows: Range<usize>,
         recompute: bool,
     ) -> Self {
-        let floats = |per_row: usize| vec![0.0; shape.n_rows() * per_row];
+        let floats = |per_row: usize| Buffer::zeros(shape.n_rows() * per_row);
         let saved = (0..if recompute { 1 } else { c.n_layers }).map(|_| Saved {
             groups: floats(shape.row_len()),
             heads: floats(c.q_dim()),
@@ -81,28 +81,28 @@ pub(crate) struct Between {
     pub factors: Factors,
     products: Products,
     /// `[B·T, D]` each.
-    pub normed: Vec<f32>,
-    d_normed: Vec<f32>,
+    pub normed: Buffer,
+    d_normed: Buffer,
     /// `[B·T, max(N·H, F)]`
-    wide: Vec<f32>,
+    wide: Buffer,
     /// `[B·T, N·H]`
-    d_rows: Vec<f32>,
+    d_rows: Buffer,
     /// `[B·T, max((N + 2K)·H, 2F)]`
-    d_widest: Vec<f32>,
+    d_widest: Buffer,
     /// `[B·T, (N + 2K)·H]`
-    qkv: Vec<f32>,
+    qkv: Buffer,
     /// `[B, N, T, H]`
-    d_heads: Vec<f32>,
+    d_heads: Buffer,
     /// `[B·T]`
-    norm_scales: Vec<f32>,
-    logits: Vec<f32>,
+    norm_scales: Buffer,
+    logits: Buffer,
 }
 
 impl Between {
     /// For groups of this shape, and smaller ones.
     pub(crate) fn new(c: &ModelConfig, shape: HeadShape, precision: Precision) -> Self {
         let n = shape.n_rows();
-        let floats = |per_row: usize| vec![0.0; n * per_row];
+        let floats = |per_row: usize| Buffer::zeros(n * per_row);
         let (d, f, q) = (c.dim, c.hidden_dim, c.q_dim());
         Self {
             factors: Factors::new(precision),
@@ -115,7 +115,7 @@ impl Between {
             qkv: floats(shape.row_len()),
             d_heads: floats(q),
             norm_scales: floats(1),
-            logits: vec![0.0; LOGIT_ROWS.min(n) * c.vocab_size],
+            logits: Buffer::zeros(LOGIT_ROWS.min(n) * c.vocab_size),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::convert::identity;
 use std::ops::Range;
 
 use puna_core::{ModelConfig, WeightId};
-use puna_kernels::{Cpu, RopeTable, add, rmsnorm};
+use puna_kernels::{Buffer, Cpu, RopeTable, add, rmsnorm};
 use puna_ops::{HeadShape, Mat, Precision, embedding, embedding_backward};
 
 use crate::group::{Between, Factors, GROUP_ROWS, Group, HeadGrads, How, Layer, Scored, cut};
@@ -31,8 +31,8 @@ pub struct MicroBatch<'a> {
 /// the two uses of the matrix are accumulated at different times.
 #[derive(Debug)]
 pub struct Grads {
-    weights: Vec<f32>,
-    tied: Vec<f32>,
+    weights: Buffer,
+    tied: Buffer,
 }
 
 impl Grads {
@@ -41,7 +41,7 @@ impl Grads {
     pub fn new(layout: &Layout) -> Self {
         let config = layout.config();
         let n_tied = if config.tied_output { config.vocab_size * config.dim } else { 0 };
-        Self { weights: vec![0.0; layout.len()], tied: vec![0.0; n_tied] }
+        Self { weights: Buffer::zeros(layout.len()), tied: Buffer::zeros(n_tied) }
     }
 
     /// Zeros again.

@@ -27,6 +27,8 @@ pub trait Pairs<S: Simd>: Copy + Send + Sync {
     /// To each lane of `sum` adds the product of the second elements of `a` and `b`, then that of the first, rounded
     /// each time; denormal numbers count as zeros.
     fn dot(self, s: S, a: S::F32, b: S::F32, sum: S::F32) -> S::F32;
+    /// Runs `op` in a function of its own that has the instructions.
+    fn run_pairs<O: PairsOp>(self, op: O) -> O::Output;
 }
 
 impl Isa {
@@ -59,9 +61,9 @@ impl Cpu {
     /// When the set is another and lacks [`Isa::has_bf16`].
     pub fn dispatch_pairs<O: PairsOp>(&self, op: O) -> O::Output {
         match self.token() {
-            Token::Scalar(t) => op.run(t, t),
+            Token::Scalar(t) => t.run_pairs(op),
             #[cfg(target_arch = "x86_64")]
-            Token::Avx512Bf16(t) => x86::vectorize(t, op),
+            Token::Avx512Bf16(t) => t.run_pairs(op),
             token => panic!("{} has no products of bf16", token.isa()),
         }
     }
@@ -101,6 +103,10 @@ impl Pairs<Scalar> for Scalar {
             let with_second = normal(normal(sum[i]) + second(a[i]) * second(b[i]));
             normal(with_second + first(a[i]) * first(b[i]))
         })
+    }
+
+    fn run_pairs<O: PairsOp>(self, op: O) -> O::Output {
+        op.run(self, self)
     }
 }
 
@@ -167,6 +173,10 @@ mod x86 {
                 let (a, b) = (transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b));
                 _mm512_dpbf16_ps(sum, a, b)
             }
+        }
+
+        fn run_pairs<O: PairsOp>(self, op: O) -> O::Output {
+            vectorize(self, op)
         }
     }
 }

@@ -19,17 +19,19 @@
 use std::ops::Range;
 
 use puna_kernels::simd::{Op, Pairs, PairsOp, Simd};
-use puna_kernels::{Cpu, Isa, with_scratch};
+use puna_kernels::{Buffer, Cpu, Isa, with_scratch};
 
 mod tile;
 
-use tile::{Bf16, Floats, MAX_TILE_COLS, MAX_TILE_ROWS};
+use tile::{Bf16, Floats, MAX_TILE_COLS, MAX_TILE_ROWS, Multiply};
 pub(crate) use tile::{Packed, Terms, multiply, pack_cols, packed_len, scratch_len};
 
 /// Terms that are summed in registers before they are added to the output, where they divide the terms.
 pub const BLOCK_K: usize = 256;
-/// Rows of outputs in a task: with a block of terms they fit a cache of the second level.
+/// The most rows of outputs in a task: with what is packed of them at once they fit a cache of the second level.
 const TASK_ROWS: usize = 96;
+/// The least tasks of a thread, for others to take when it is slow.
+const TASKS_PER_THREAD: usize = 4;
 /// Floats of `b` that are packed at once.
 const MOST_PACKED: usize = 2 << 20;
 /// A matrix `[rows, cols]` of f32 in memory: row by row, or column by column.
@@ -130,14 +132,14 @@ pub struct Factor {
     precision: Precision,
     n_terms: usize,
     n_cols: usize,
-    tiles: Vec<f32>,
+    tiles: Buffer,
 }
 
 impl Factor {
     /// An empty one, whose products' factors will be rounded to `precision`.
     #[must_use]
     pub fn new(precision: Precision) -> Self {
-        Self { precision, n_terms: 0, n_cols: 0, tiles: Vec::new() }
+        Self { precision, n_terms: 0, n_cols: 0, tiles: Buffer::default() }
     }
 
     /// Becomes `b`, `[K, N]`.
@@ -149,11 +151,14 @@ impl Factor {
         (self.n_terms, self.n_cols) = (b.rows, b.cols);
         // Whole tiles of any instruction set lie between multiples of the widest.
         let tile_len = self.n_units() * MAX_TILE_COLS;
-        self.tiles.resize(b.cols.div_ceil(MAX_TILE_COLS) * tile_len, 0.0);
-        if self.tiles.is_empty() {
+        let len = b.cols.div_ceil(MAX_TILE_COLS) * tile_len;
+        if self.tiles.len() < len {
+            self.tiles = Buffer::zeros(len);
+        }
+        if len == 0 {
             return;
         }
-        cpu.pool().run_chunks(&mut self.tiles, tile_len, &|task, packed| {
+        cpu.pool().run_chunks(&mut self.tiles[..len], tile_len, &|task, packed| {
             let first = task * MAX_TILE_COLS;
             let cols = first..b.cols.min(first + MAX_TILE_COLS);
             dispatch(cpu, precision, PackCols { b, cols, packed });
@@ -191,9 +196,9 @@ impl Factor {
     /// The same for few rows of outputs that are `stride` apart.
     fn multiply(&self, cpu: &Cpu, a: Mat<'_>, c: &mut [f32], stride: usize, out: Out) {
         let &Self { precision, n_terms, n_cols, .. } = self;
-        let packed = Packed { tiles: &self.tiles, n_terms, n_cols };
-        with_scratch(scratch_len(a.rows), |scratch| {
-            dispatch(cpu, precision, Multiply { a, packed, c, stride, out, scratch });
+        let b = Packed { tiles: &self.tiles, n_terms, n_cols };
+        with_scratch(scratch_len(a.rows, a.cols), |scratch| {
+            dispatch(cpu, precision, Multiply { a, b, c, stride, out, scratch });
         });
     }
 }
@@ -238,11 +243,12 @@ impl Products {
     }
 }
 
-/// Rows in a task: few enough for every thread to have several, else as many as fit a cache of the second level.
+/// Rows in a task: as many as fit a cache of the second level, or so few that every thread has several tasks; all
+/// threads have equally many of them.
 #[must_use]
 pub fn task_rows(n_rows: usize, n_threads: usize) -> usize {
-    let share = n_rows.div_ceil(4 * n_threads).next_multiple_of(MAX_TILE_ROWS);
-    share.min(TASK_ROWS)
+    let n_tasks = n_rows.div_ceil(TASK_ROWS).max(TASKS_PER_THREAD * n_threads);
+    n_rows.div_ceil(n_tasks.next_multiple_of(n_threads)).max(MAX_TILE_ROWS)
 }
 
 /// A task over any kind of terms.
@@ -292,25 +298,6 @@ impl Task for PackCols<'_> {
     #[inline(always)]
     fn run<S: Simd, T: Terms<S>>(self, s: S, t: T) {
         pack_cols(s, t, self.b, self.cols, self.packed);
-    }
-}
-
-/// Some rows with all packed columns.
-struct Multiply<'a> {
-    a: Mat<'a>,
-    packed: Packed<'a>,
-    /// The task's rows, `stride` apart, of the outputs.
-    c: &'a mut [f32],
-    stride: usize,
-    out: Out,
-    scratch: &'a mut [f32],
-}
-
-impl Task for Multiply<'_> {
-    #[inline(always)]
-    fn run<S: Simd, T: Terms<S>>(self, s: S, t: T) {
-        let Self { a, packed, c, stride, out, scratch } = self;
-        multiply(s, t, a, packed, c, stride, out, scratch);
     }
 }
 

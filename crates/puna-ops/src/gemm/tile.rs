@@ -4,10 +4,12 @@ use std::ops::Range;
 
 use puna_kernels::simd::{Pairs, Simd, prefetch_slice};
 
-use super::{BLOCK_K, Mat, Out};
+use super::{BLOCK_K, InBf16, InF32, Mat, Out, Task};
 
 /// Terms in the longest block.
-pub(super) const MAX_BLOCK: usize = BLOCK_K * 3 / 2;
+const MAX_BLOCK: usize = BLOCK_K * 3 / 2;
+/// Blocks of rows that are packed at once, of so many terms as a lane has: a task's then fit a cache of the second level.
+const STRETCH_BLOCKS: usize = 4;
 
 /// Columns in the widest tile of outputs.
 pub(super) const MAX_TILE_COLS: usize = 32;
@@ -24,6 +26,8 @@ pub(crate) trait Terms<S: Simd>: Copy {
     fn zip(self, s: S, low: S::F32, high: S::F32) -> S::F32;
     /// `sum + a·b`
     fn mul_add(self, s: S, a: S::F32, b: S::F32, sum: S::F32) -> S::F32;
+    /// Runs a task in a function of its own, compiled once for all callers.
+    fn call(self, s: S, task: impl Task);
 }
 
 /// A term a lane, in f32.
@@ -46,6 +50,11 @@ impl<S: Simd> Terms<S> for Floats {
     #[inline(always)]
     fn mul_add(self, s: S, a: S::F32, b: S::F32, sum: S::F32) -> S::F32 {
         s.mul_add(a, b, sum)
+    }
+
+    #[inline(always)]
+    fn call(self, s: S, task: impl Task) {
+        s.vectorize(InF32(task));
     }
 }
 
@@ -70,6 +79,11 @@ impl<S: Simd, P: Pairs<S>> Terms<S> for Bf16<P> {
     fn mul_add(self, s: S, a: S::F32, b: S::F32, sum: S::F32) -> S::F32 {
         self.0.dot(s, a, b, sum)
     }
+
+    #[inline(always)]
+    fn call(self, _: S, task: impl Task) {
+        self.0.run_pairs(InBf16(task));
+    }
 }
 
 /// Columns of a tile of outputs.
@@ -78,7 +92,7 @@ const fn tile_cols<S: Simd>() -> usize {
 }
 
 /// The first columns of a matrix, as [`pack_cols`] wrote them.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Packed<'a> {
     /// Tile by tile, in each as many lanes for a column as hold `n_terms`.
     pub tiles: &'a [f32],
@@ -91,9 +105,10 @@ pub(crate) fn packed_len(n_terms: usize, n_cols: usize) -> usize {
     n_terms * n_cols.next_multiple_of(MAX_TILE_COLS)
 }
 
-/// Floats of working memory that [`multiply`] needs.
-pub(crate) fn scratch_len(n_rows: usize) -> usize {
-    n_rows.next_multiple_of(MAX_TILE_ROWS) * MAX_BLOCK
+/// Floats of working memory that [`multiply`] needs for `n_rows` of `n_terms`.
+pub(crate) fn scratch_len(n_rows: usize, n_terms: usize) -> usize {
+    let n_blocks = (n_terms.div_ceil(MAX_BLOCK) + 1).min(STRETCH_BLOCKS);
+    n_rows.next_multiple_of(MAX_TILE_ROWS) * (n_blocks * MAX_BLOCK + MAX_TILE_COLS)
 }
 
 /// Terms of a block of a sum of `n_terms`: about [`BLOCK_K`], in blocks of equal lengths; even, so that pairs stay whole.
@@ -168,102 +183,146 @@ fn pack_across<S: Simd, T: Terms<S>>(
 /// How lanes lie in a tile of packed rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rows {
-    /// Each row in one piece, [`MAX_BLOCK`] apart.
+    /// Each row in one piece, [`MAX_BLOCK`] terms apart.
     Whole,
     /// The first lane of every row, then the second of every row, and so on.
     Across,
 }
 
 /// `c[m·stride + n] = Σ_k a[m, k]·b[k, n]` or `+=`, on one thread, for the packed columns of `b`; `a` may have fewer
-/// columns than `b` has rows, and then only so many are used.
+/// columns than `b` has rows, and then only so many are used. `scratch` are [`scratch_len`] floats.
 #[inline(always)]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "factors, outputs, working memory and how to compute"
-)]
 pub(crate) fn multiply<S: Simd, T: Terms<S>>(
     s: S,
     t: T,
     a: Mat<'_>,
-    packed: Packed<'_>,
-    c: &mut [f32],
-    stride: usize,
+    b: Packed<'_>,
+    (c, stride): (&mut [f32], usize),
     out: Out,
     scratch: &mut [f32],
 ) {
-    if S::N_REGISTERS >= 32 {
-        multiply_by_tiles::<S, T, MAX_TILE_ROWS>(s, t, a, packed, c, stride, out, scratch);
-    } else {
-        multiply_by_tiles::<S, T, 6>(s, t, a, packed, c, stride, out, scratch);
+    t.call(s, Multiply { a, b, c, stride, out, scratch });
+}
+
+/// What [`multiply`] does.
+pub(super) struct Multiply<'a> {
+    pub a: Mat<'a>,
+    pub b: Packed<'a>,
+    pub c: &'a mut [f32],
+    pub stride: usize,
+    pub out: Out,
+    pub scratch: &'a mut [f32],
+}
+
+impl Task for Multiply<'_> {
+    #[inline(always)]
+    fn run<S: Simd, T: Terms<S>>(self, s: S, t: T) {
+        match (S::N_REGISTERS >= 32, T::PER_LANE) {
+            (true, 2) => self.by_tiles::<S, T, MAX_TILE_ROWS, { MAX_BLOCK / 2 }>(s, t),
+            (true, _) => self.by_tiles::<S, T, MAX_TILE_ROWS, MAX_BLOCK>(s, t),
+            (false, 2) => self.by_tiles::<S, T, 6, { MAX_BLOCK / 2 }>(s, t),
+            (false, _) => self.by_tiles::<S, T, 6, MAX_BLOCK>(s, t),
+        }
     }
 }
 
-#[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "those of `multiply`")]
-fn multiply_by_tiles<S: Simd, T: Terms<S>, const ROWS: usize>(
-    s: S,
-    t: T,
-    a: Mat<'_>,
-    packed: Packed<'_>,
-    c: &mut [f32],
-    stride: usize,
-    out: Out,
-    scratch: &mut [f32],
-) {
-    let width = tile_cols::<S>();
-    let rows = if a.col_step == 1 { Rows::Whole } else { Rows::Across };
-    let block_len = block_len(a.cols);
-    for k in (0..a.cols).step_by(block_len) {
-        let terms = k..a.cols.min(k + block_len);
-        let n_units = units::<S, T>(terms.len());
-        let is_set = out == Out::Set && k == 0;
-        let tile_len = match rows {
-            Rows::Whole => ROWS * MAX_BLOCK,
-            Rows::Across => ROWS * n_units,
-        };
-        let a_tiles = &mut scratch[..a.rows.div_ceil(ROWS) * tile_len];
-        for (i, tile) in a_tiles.chunks_exact_mut(tile_len).enumerate() {
-            let of_tile = i * ROWS..a.rows.min((i + 1) * ROWS);
-            match rows {
-                Rows::Whole => pack_whole(s, t, a.rows(of_tile), terms.clone(), tile),
-                // Rows of `a` are columns of its transpose.
-                Rows::Across => pack_across(s, t, a.t(), of_tile, terms.clone(), ROWS, tile),
-            }
-        }
-        let first_unit = units::<S, T>(terms.start);
-        for col in (0..packed.n_cols).step_by(width) {
-            let b = &packed.tiles[col * units::<S, T>(packed.n_terms)..];
-            let b = &b[first_unit * width..(first_unit + n_units) * width];
-            let n_cols = width.min(packed.n_cols - col);
-            for (i, a_tile) in a_tiles.chunks_exact(tile_len).enumerate() {
-                let row = i * ROWS;
-                let n_rows = ROWS.min(a.rows - row);
-                let c = &mut c[row * stride + col..];
-                if n_rows == ROWS && n_cols == width {
-                    tile::<S, T, ROWS, 2>(s, t, (a_tile, rows), b, c, stride, is_set);
-                    continue;
-                }
-                if n_rows == ROWS && n_cols == S::LANES {
-                    tile::<S, T, ROWS, 1>(s, t, (a_tile, rows), b, c, stride, is_set);
-                    continue;
-                }
-                // Part of a tile: all of it is computed aside, and what exists is moved.
-                let mut whole = [0.0; MAX_TILE_ROWS * MAX_TILE_COLS];
-                tile::<S, T, ROWS, 2>(s, t, (a_tile, rows), b, &mut whole, width, true);
-                for (r, sums) in whole.chunks_exact(width).take(n_rows).enumerate() {
-                    for (c, sum) in c[r * stride..][..n_cols].iter_mut().zip(sums) {
-                        *c = if is_set { *sum } else { *c + sum };
+impl Multiply<'_> {
+    /// In tiles of about equal heights, `ROWS` at most. `LANES` are those of the longest block of terms.
+    #[inline(always)]
+    fn by_tiles<S: Simd, T: Terms<S>, const ROWS: usize, const LANES: usize>(self, s: S, t: T) {
+        let Self { a, b, c, stride, out, scratch } = self;
+        let width = tile_cols::<S>();
+        let n_tiles = a.rows.div_ceil(ROWS);
+        let tile_rows = |i: usize| i * a.rows / n_tiles..(i + 1) * a.rows / n_tiles;
+        let kind = if a.col_step == 1 { Rows::Whole } else { Rows::Across };
+        let (sums, a_packed) = scratch.split_at_mut(a.rows.next_multiple_of(ROWS) * width);
+        let (tile_len, block_len) = (ROWS * LANES, block_len(a.cols));
+        let stretch_len = STRETCH_BLOCKS * T::PER_LANE * block_len;
+        for stretch in cut(0..a.cols, stretch_len) {
+            let mut packed = a_packed.chunks_exact_mut(n_tiles * tile_len);
+            for (block, packed) in cut(stretch.clone(), block_len).zip(&mut packed) {
+                match kind {
+                    Rows::Whole => {
+                        for (i, tile) in packed.chunks_exact_mut(tile_len).enumerate() {
+                            let a = a.rows(tile_rows(i));
+                            pack_whole::<S, T, LANES>(s, t, a, block.clone(), tile);
+                        }
+                    }
+                    Rows::Across => {
+                        for (i, tile) in packed.chunks_exact_mut(tile_len).enumerate() {
+                            let a = a.rows(tile_rows(i));
+                            let height = a.rows.max(ROWS / 2);
+                            pack_across(s, t, a.t(), 0..a.rows, block.clone(), height, tile);
+                        }
                     }
                 }
             }
+            let is_set = out == Out::Set && stretch.start == 0;
+            for cols in cut(0..b.n_cols, width) {
+                let b_tile = &b.tiles[cols.start * units::<S, T>(b.n_terms)..];
+                let c = &mut c[cols.start..];
+                // Sums of many blocks stay in a cache until all were added; so do those of tiles that are not whole.
+                let is_direct = stretch.len() <= 2 * block_len
+                    && cols.len().is_multiple_of(S::LANES)
+                    && a.rows >= ROWS / 2;
+                if !is_direct && !is_set {
+                    copy_rows(s, a.rows, cols.len(), (c, stride), (sums, width));
+                }
+                let mut a_tiles = a_packed.chunks_exact(tile_len);
+                for block in cut(stretch.clone(), block_len) {
+                    let is_set = is_set && block.start == 0;
+                    let of_block = units::<S, T>(block.start)..units::<S, T>(block.end);
+                    let b = &b_tile[of_block.start * width..of_block.end * width];
+                    for (i, a) in (0..n_tiles).zip(&mut a_tiles) {
+                        let rows = tile_rows(i);
+                        let (c, stride) = match is_direct {
+                            true => (&mut c[rows.start * stride..], stride),
+                            false => (&mut sums[rows.start * width..], width),
+                        };
+                        let shape = (rows.len().max(ROWS / 2), cols.len());
+                        tile_of::<S, T, ROWS, LANES>(s, t, shape, (a, kind), b, c, stride, is_set);
+                    }
+                }
+                if !is_direct {
+                    copy_rows(s, a.rows, cols.len(), (sums, width), (c, stride));
+                }
+            }
         }
     }
 }
 
-/// Writes lanes of `terms` of each row of `a`, [`MAX_BLOCK`] apart; rows that lack keep what was there.
+/// Cuts a range into pieces of `len`; the last may be shorter.
+fn cut(range: Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
+    range.clone().step_by(len).map(move |start| start..range.end.min(start + len))
+}
+
+/// Copies `n_rows` of `n_cols`, each from one place to the other, where rows are so far apart.
 #[inline(always)]
-fn pack_whole<S: Simd, T: Terms<S>>(s: S, t: T, a: Mat<'_>, terms: Range<usize>, tile: &mut [f32]) {
-    for (row, out) in (0..a.rows).zip(tile.chunks_exact_mut(MAX_BLOCK)) {
+fn copy_rows<S: Simd>(
+    s: S,
+    n_rows: usize,
+    n_cols: usize,
+    (from, from_step): (&[f32], usize),
+    (to, to_step): (&mut [f32], usize),
+) {
+    for (from, to) in from.chunks(from_step).zip(to.chunks_mut(to_step)).take(n_rows) {
+        for i in (0..n_cols).step_by(S::LANES) {
+            let end = n_cols.min(i + S::LANES);
+            s.store_partial(s.load_partial(&from[i..end]), &mut to[i..end]);
+        }
+    }
+}
+
+/// Writes lanes of `terms` of each row of `a`, `LANES` apart.
+#[inline(always)]
+fn pack_whole<S: Simd, T: Terms<S>, const LANES: usize>(
+    s: S,
+    t: T,
+    a: Mat<'_>,
+    terms: Range<usize>,
+    tile: &mut [f32],
+) {
+    for (row, out) in (0..a.rows).zip(tile.chunks_exact_mut(LANES)) {
         let row = &a.data[row * a.row_step..][terms.clone()];
         let chunks = row.chunks(T::PER_LANE * S::LANES);
         for (terms, out) in chunks.zip(out.chunks_exact_mut(S::LANES)) {
@@ -271,11 +330,40 @@ fn pack_whole<S: Simd, T: Terms<S>>(s: S, t: T, a: Mat<'_>, terms: Range<usize>,
         }
     }
 }
+/// One tile of outputs, as many rows and columns as `shape` has, of whole vectors where it has fewer.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "factors, outputs and how to compute")]
+fn tile_of<S: Simd, T: Terms<S>, const ROWS: usize, const LANES: usize>(
+    s: S,
+    t: T,
+    shape: (usize, usize),
+    a: (&[f32], Rows),
+    b: &[f32],
+    c: &mut [f32],
+    stride: usize,
+    is_set: bool,
+) {
+    macro_rules! by_height {
+        ($($height:literal)*) => {
+            match shape {
+                $((rows, cols) if rows == $height && $height <= ROWS && $height >= ROWS / 2 => {
+                    if cols > S::LANES {
+                        tile::<S, T, $height, 2, LANES>(s, t, a, b, c, stride, is_set);
+                    } else {
+                        tile::<S, T, $height, 1, LANES>(s, t, a, b, c, stride, is_set);
+                    }
+                })*
+                (rows, _) => unreachable!("a tile of {rows} rows"),
+            }
+        };
+    }
+    by_height!(3 4 5 6 7 8 9 10 11 12);
+}
 
 /// One tile: the products of packed rows with the first `COLS` vectors of packed columns, in registers, then written to
 /// rows of `c` that are `stride` apart.
 #[inline(always)]
-fn tile<S: Simd, T: Terms<S>, const ROWS: usize, const COLS: usize>(
+fn tile<S: Simd, T: Terms<S>, const ROWS: usize, const COLS: usize, const LANES: usize>(
     s: S,
     t: T,
     (a, rows): (&[f32], Rows),
@@ -291,10 +379,11 @@ fn tile<S: Simd, T: Terms<S>, const ROWS: usize, const COLS: usize>(
     let mut sums = [[s.splat(0.0); 2]; ROWS];
     match rows {
         Rows::Whole => {
-            let rows: &[[f32; MAX_BLOCK]; ROWS] = a.as_chunks().0.try_into().expect("a whole tile");
+            let rows: &[[f32; LANES]; ROWS] =
+                a.as_chunks().0.first_chunk().expect("rows of the tile");
             for (u, b) in b.chunks_exact(tile_cols::<S>()).enumerate() {
                 // The least of both changes nothing and spares a check.
-                let u = u.min(MAX_BLOCK - 1);
+                let u = u.min(LANES - 1);
                 let b = [s.load(b), if COLS == 2 { s.load(&b[S::LANES..]) } else { s.splat(0.0) }];
                 for r in 0..ROWS {
                     let a = s.splat(rows[r][u]);

@@ -1,0 +1,82 @@
+//! Memory of floats that begins on a cache line: a vector of such a memory lies on one line, never on two, which reads and
+//! writes half as much.
+
+use std::ops::{Deref, DerefMut};
+
+/// Bytes of a cache line, and of the widest vector.
+const LINE: usize = 64;
+
+/// As many floats as it was made with, the first at the beginning of a cache line.
+#[derive(Debug, Default)]
+pub struct Buffer {
+    /// The floats, and before and behind them what lacks to whole lines.
+    data: Vec<f32>,
+    start: usize,
+    len: usize,
+}
+
+impl Buffer {
+    /// Zeros, in memory that the system need not have given before it is written.
+    #[must_use]
+    pub fn zeros(len: usize) -> Self {
+        let data = vec![0.0; len + LINE / size_of::<f32>() - 1];
+        // Memory that cannot be aligned, as under an interpreter, is as good as any other.
+        let start = data.as_ptr().align_offset(LINE).min(data.len() - len);
+        Self { data, start, len }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.data[self.start..self.start + self.len]
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.data[self.start..self.start + self.len]
+    }
+}
+
+impl From<&[f32]> for Buffer {
+    fn from(floats: &[f32]) -> Self {
+        let mut buffer = Self::zeros(floats.len());
+        buffer.copy_from_slice(floats);
+        buffer
+    }
+}
+
+impl Clone for Buffer {
+    /// The same floats; where they begin depends on where the memory is.
+    fn clone(&self) -> Self {
+        Self::from(&**self)
+    }
+}
+
+impl PartialEq for Buffer {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_begin_on_a_line_and_so_do_their_copies() {
+        for len in [0, 1, 15, 16, 17, 100_000] {
+            let mut buffer = Buffer::zeros(len);
+            assert_eq!((buffer.len(), buffer.iter().sum::<f32>()), (len, 0.0));
+            buffer.fill(2.0);
+            let copy = buffer.clone();
+            assert_eq!(copy, buffer);
+            assert_ne!(copy, Buffer::zeros(len + 1));
+            for buffer in [&buffer, &copy] {
+                assert_eq!(buffer.as_ptr() as usize % LINE, 0, "{len} floats");
+            }
+        }
+    }
+}
