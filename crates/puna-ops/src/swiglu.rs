@@ -20,7 +20,7 @@ pub fn swiglu(cpu: &Cpu, hidden_dim: usize, gate_up: &[f32], out: &mut [f32]) {
 }
 
 /// Gradients of [`swiglu`]: with `σ = 1 / (1 + e^−g)`, `dg = dy·u·σ·(1 + g·(1 − σ))` and `du = dy·g·σ`; `dy` is `[T, F]`,
-/// `d_gate_up` `[T, 2F]`.
+/// `d_gate_up` `[T, 2F]`. `dy` becomes what [`swiglu`] gave, to the bit: the same exponentials serve both.
 ///
 /// # Panics
 /// When lengths do not fit.
@@ -28,15 +28,15 @@ pub fn swiglu_backward(
     cpu: &Cpu,
     hidden_dim: usize,
     gate_up: &[f32],
-    dy: &[f32],
+    dy: &mut [f32],
     d_gate_up: &mut [f32],
 ) {
     assert_eq!(gate_up.len(), 2 * dy.len(), "swiglu_backward: gates and ups for the outputs");
     assert_eq!(d_gate_up.len(), gate_up.len(), "swiglu_backward: gradients of gates and ups");
     let task_rows = TASK_LEN.div_ceil(hidden_dim);
-    cpu.pool().run_chunks(d_gate_up, task_rows * 2 * hidden_dim, &|task, d_gate_up| {
+    let slices = [(d_gate_up, task_rows * 2 * hidden_dim), (dy, task_rows * hidden_dim)];
+    cpu.pool().run_zip(slices, &|task, [d_gate_up, dy]| {
         let gate_up = &gate_up[task * task_rows * 2 * hidden_dim..][..d_gate_up.len()];
-        let dy = &dy[task * task_rows * hidden_dim..][..d_gate_up.len() / 2];
         cpu.dispatch(Backward { hidden_dim, gate_up, dy, d_gate_up });
     });
 }
@@ -75,7 +75,7 @@ impl Op for Forward<'_> {
 struct Backward<'a> {
     hidden_dim: usize,
     gate_up: &'a [f32],
-    dy: &'a [f32],
+    dy: &'a mut [f32],
     d_gate_up: &'a mut [f32],
 }
 
@@ -85,19 +85,21 @@ impl Op for Backward<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { hidden_dim: n, gate_up, dy, d_gate_up } = self;
-        let rows = gate_up.chunks_exact(2 * n).zip(dy.chunks_exact(n));
+        let rows = gate_up.chunks_exact(2 * n).zip(dy.chunks_exact_mut(n));
         for ((gate_up, dy), d_gate_up) in rows.zip(d_gate_up.chunks_exact_mut(2 * n)) {
             let (gates, ups) = gate_up.split_at(n);
             let (d_gates, d_ups) = d_gate_up.split_at_mut(n);
             for i in (0..n).step_by(S::LANES) {
                 let end = n.min(i + S::LANES);
-                let [g, u, dy] = [gates, ups, dy].map(|v| &v[i..end]).map(|v| s.load_partial(v));
+                let of_dy = &mut dy[i..end];
+                let [g, u, dy] = [&gates[i..end], &ups[i..end], of_dy].map(|v| s.load_partial(v));
                 let sigma = sigmoid(s, g);
                 let silu = s.mul(g, sigma);
                 // g·σ·(1 − σ) + σ
                 let slope = s.mul_add(silu, s.sub(s.splat(1.0), sigma), sigma);
                 s.store_partial(s.mul(s.mul(dy, u), slope), &mut d_gates[i..end]);
                 s.store_partial(s.mul(dy, silu), &mut d_ups[i..end]);
+                s.store_partial(s.mul(silu, u), of_dy);
             }
         }
     }
@@ -107,7 +109,8 @@ impl Op for Backward<'_> {
 mod tests {
     use super::*;
     use crate::testing::{
-        assert_gradient, assert_same_for_any_threads, cpus, finite_differences, random,
+        assert_gradient, assert_same_bits, assert_same_for_any_threads, cpus, finite_differences,
+        random,
     };
 
     fn formula(g: f64, u: f64) -> f64 {
@@ -130,8 +133,9 @@ mod tests {
                 };
                 let expected: Vec<f64> = (0..out.len()).map(|i| value(&all, i)).collect();
                 assert_gradient("out", &out, &expected);
-                let mut d = vec![0.0; gate_up.len()];
-                swiglu_backward(&cpu, n, &gate_up, &dy, &mut d);
+                let (mut d, mut again) = (vec![0.0; gate_up.len()], dy.clone());
+                swiglu_backward(&cpu, n, &gate_up, &mut again, &mut d);
+                assert_same_bits("out again", &again, &out);
                 let loss = |all: &[f64]| {
                     dy.iter().enumerate().map(|(i, &dy)| f64::from(dy) * value(all, i)).sum()
                 };
@@ -147,7 +151,7 @@ mod tests {
         assert_same_for_any_threads(|cpu| {
             let (mut out, mut d) = (vec![0.0; dy.len()], vec![0.0; gate_up.len()]);
             swiglu(cpu, n, &gate_up, &mut out);
-            swiglu_backward(cpu, n, &gate_up, &dy, &mut d);
+            swiglu_backward(cpu, n, &gate_up, &mut dy.clone(), &mut d);
             [out, d].concat()
         });
     }
@@ -156,7 +160,7 @@ mod tests {
     fn far_gates_give_no_nan() {
         for cpu in cpus() {
             let mut d = [f32::NAN; 4];
-            swiglu_backward(&cpu, 2, &[-1e30, 1e30, 2.0, 2.0], &[1.0, 1.0], &mut d);
+            swiglu_backward(&cpu, 2, &[-1e30, 1e30, 2.0, 2.0], &mut [1.0, 1.0], &mut d);
             assert_eq!(d, [0.0, 2.0, 0.0, 1e30], "{}", cpu.isa());
         }
     }

@@ -267,12 +267,9 @@ impl Group {
             |rows, [act, d_gate_up, normed, d_normed]| {
                 let n = rows.len();
                 let gate_up = &gate_up[rows.start * 2 * f..rows.end * 2 * f];
-                swiglu(cpu, f, gate_up, act);
-                with_scratch(n * f, |d_act| {
-                    let dy = Mat::new(&dy[rows.start * d..rows.end * d], n, d);
-                    factors.w_down.product(cpu, dy, d_act, Out::Set);
-                    swiglu_backward(cpu, f, gate_up, d_act, d_gate_up);
-                });
+                let dy = Mat::new(&dy[rows.start * d..rows.end * d], n, d);
+                factors.w_down.product(cpu, dy, act, Out::Set);
+                swiglu_backward(cpu, f, gate_up, act, d_gate_up);
                 factors.w_gate_up.product(cpu, Mat::new(d_gate_up, n, 2 * f), d_normed, Out::Set);
                 rmsnorm(cpu, &x_mid[rows.start * d..rows.end * d], w.ffn_norm(), eps, normed);
             },
