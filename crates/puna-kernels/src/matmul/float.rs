@@ -298,10 +298,7 @@ impl FloatTask<'_> {
     fn write<S: Simd, const NT: usize>(&self, s: S, row: usize, first: usize, sums: &Sums<S, NT>) {
         let n_rows = ROWS.min(self.n_rows - row);
         for t in 0..NT {
-            let mut outputs = [0.0; ROWS];
-            for (output, sums) in outputs.iter_mut().zip(sums) {
-                *output = s.sum(sums[t]);
-            }
+            let outputs = s.sums([sums[0][t], sums[1][t], sums[2][t], sums[3][t]]);
             let start = (first + t) * self.w.rows() + self.first_row + row;
             // SAFETY: only this task writes columns of its rows, and no other part is alive in it.
             let out = unsafe { self.y.part(start..start + n_rows) };

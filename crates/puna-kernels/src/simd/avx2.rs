@@ -187,6 +187,31 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn sums(self, v: [__m256; 4]) -> [f32; 4] {
+        // SAFETY: `self` proves the features; four floats are stored to four.
+        unsafe {
+            let halves = |a, b| {
+                let low = _mm256_permute2f128_ps::<0x20>(a, b);
+                _mm256_add_ps(low, _mm256_permute2f128_ps::<0x31>(a, b))
+            };
+            // Four lanes of each vector; then two, of the first and third in the lower half.
+            let (ab, cd) = (halves(v[0], v[1]), halves(v[2], v[3]));
+            let low = _mm256_shuffle_ps::<0b01_00_01_00>(ab, cd);
+            let v = _mm256_add_ps(low, _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd));
+            let v = _mm256_add_ps(v, _mm256_permute_ps::<0b10_11_00_01>(v));
+            let (ac, bd) = (_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let mut sums = [0.0; 4];
+            // The sums are in even lanes: a, c and b, d.
+            let abcd = _mm_unpacklo_ps(
+                _mm_shuffle_ps::<0b00_00_10_00>(ac, ac),
+                _mm_shuffle_ps::<0b00_00_10_00>(bd, bd),
+            );
+            _mm_storeu_ps(sums.as_mut_ptr(), abcd);
+            sums
+        }
+    }
+
+    #[inline(always)]
     fn max_lane(self, v: __m256) -> f32 {
         // SAFETY: `self` proves the features.
         unsafe { max_lane(v) }

@@ -161,6 +161,27 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn sums(self, v: [__m512; 4]) -> [f32; 4] {
+        // SAFETY: `self` proves the features; four floats are stored to four.
+        unsafe {
+            let halves = |a, b| {
+                let low = _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b);
+                _mm512_add_ps(low, _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b))
+            };
+            let (ab, cd) = (halves(v[0], v[1]), halves(v[2], v[3]));
+            let low = _mm512_shuffle_f32x4::<0b10_00_10_00>(ab, cd);
+            // Four lanes of each vector.
+            let v = _mm512_add_ps(low, _mm512_shuffle_f32x4::<0b11_01_11_01>(ab, cd));
+            let v = _mm512_add_ps(v, _mm512_permute_ps::<0b01_00_11_10>(v));
+            let v = _mm512_add_ps(v, _mm512_permute_ps::<0b10_11_00_01>(v));
+            let mut sums = [0.0; 4];
+            let firsts = _mm512_maskz_compress_ps(0x1111, v);
+            _mm_storeu_ps(sums.as_mut_ptr(), _mm512_castps512_ps128(firsts));
+            sums
+        }
+    }
+
+    #[inline(always)]
     fn max_lane(self, v: __m512) -> f32 {
         // SAFETY: `self` proves the features.
         unsafe {

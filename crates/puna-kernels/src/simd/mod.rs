@@ -94,6 +94,11 @@ pub trait Simd: Copy + Send + Sync {
 
     /// The sum of the lanes, halves first: lane `i` with lane `i + LANES/2`, and so on down.
     fn sum(self, v: Self::F32) -> f32;
+    /// The [sums](Simd::sum) of four vectors, to the bit, together in fewer instructions where that can be.
+    #[inline(always)]
+    fn sums(self, v: [Self::F32; 4]) -> [f32; 4] {
+        v.map(|v| self.sum(v))
+    }
     /// The greatest lane; unspecified when there is a NaN.
     fn max_lane(self, v: Self::F32) -> f32;
 }
@@ -149,6 +154,33 @@ impl Token {
             Token::NeonDot(t) => t.neon().vectorize(op),
             #[cfg(target_arch = "aarch64")]
             Token::NeonI8mm(t) => t.neon_dot().neon().vectorize(op),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::cpus;
+
+    /// Whether the sums of four vectors are those of each.
+    struct FourSums;
+
+    impl Op for FourSums {
+        type Output = bool;
+
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> bool {
+            let floats: Vec<f32> = (0..64).map(|i| ((i * 37 % 64) as f32).exp2() - 0.1).collect();
+            let v = [0, 16, 32, 48].map(|start| s.load(&floats[start..]));
+            s.sums(v).map(f32::to_bits) == v.map(|v| s.sum(v).to_bits())
+        }
+    }
+
+    #[test]
+    fn four_sums_are_those_of_each_vector() {
+        for cpu in cpus() {
+            assert!(cpu.dispatch(FourSums), "{}", cpu.isa());
         }
     }
 }
