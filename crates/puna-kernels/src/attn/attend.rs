@@ -5,7 +5,7 @@ use super::tile::{read_keys, read_values};
 use super::{KV_BLOCK_LEN, KvLayout, LayerKv, Span, check_spans};
 use crate::math::exp;
 use crate::scratch::with_scratch;
-use crate::simd::{Op, Simd};
+use crate::simd::{Op, Simd, prefetch_slice};
 use crate::{Cpu, DisjointMut};
 
 /// Query rows that one task aims to have: enough that reading a tile is a small part of the work, few
@@ -202,11 +202,20 @@ impl Op for Attend<'_, '_> {
         let LayerKv { layout, k, v } = group.cache;
         let n_rows = group.n_rows();
         let last_pos = group.pos(n_rows - 1);
-        for (i, &block) in group.span.blocks[..=last_pos / KV_BLOCK_LEN].iter().enumerate() {
+        let bytes_of = |block: u32| {
+            let start = layout.tile_start(block, group.kv_head);
+            start..start + layout.tile_bytes()
+        };
+        let blocks = &group.span.blocks[..=last_pos / KV_BLOCK_LEN];
+        for (i, &block) in blocks.iter().enumerate() {
             let first_pos = i * KV_BLOCK_LEN;
             let n_valid = KV_BLOCK_LEN.min(last_pos + 1 - first_pos);
-            let start = layout.tile_start(block, group.kv_head);
-            let bytes = start..start + layout.tile_bytes();
+            let bytes = bytes_of(block);
+            // A head's tiles lie apart, each for itself too short for hardware to foresee the next.
+            if let Some(&next) = blocks.get(i + 1) {
+                prefetch_slice(&k[bytes_of(next)]);
+                prefetch_slice(&v[bytes_of(next)]);
+            }
             read_keys(simd, &layout, &k[bytes.clone()], work.keys);
             read_values(simd, &layout, &v[bytes], n_valid, work.stride, work.values);
 

@@ -103,10 +103,10 @@ pub trait Simd: Copy + Send + Sync {
     fn max_lane(self, v: Self::F32) -> f32;
 }
 
-/// Asks for the cache lines of a slice.
+/// Asks for the cache lines of a slice of small elements.
 #[inline(always)]
-pub fn prefetch_slice(x: &[f32]) {
-    for line in x.chunks(16) {
+pub fn prefetch_slice<T>(x: &[T]) {
+    for line in x.chunks(64 / size_of::<T>()) {
         prefetch(line.as_ptr().cast());
     }
 }
