@@ -115,13 +115,14 @@ def reward_model(pairs, held_out, model, seed):
         (work / "run.toml").write_text(SETTINGS.format(model=model, seed=seed))
         common.run(common.PUNA, "reward", "train", work / "run.toml", "--out", work / "run")
         checkpoint = sorted((work / "run" / "checkpoints").iterdir())[-1]
-        scores = []
+        rewards = []
         for key in ("chosen", "rejected"):
             dialogue = lambda pair: {"messages": [*pair["prompt"], {"role": "assistant", "content": pair[key]}]}
             (work / "dialogues.jsonl").write_text("".join(json.dumps(dialogue(pair)) + "\n" for pair in held_out))
-            lines = common.run(common.PUNA, "reward", "score", checkpoint, work / "dialogues.jsonl").splitlines()
-            scores.append([json.loads(line)["reward"] for line in lines])
-    return numpy.array(scores[0]) - numpy.array(scores[1])
+            lines = common.run(common.PUNA, "reward", "score", checkpoint, work / "dialogues.jsonl", "--unfit", "skip").splitlines()
+            rewards.append({found["line"]: found["reward"] for found in map(json.loads, lines)})
+    fit = [line for line in rewards[0] if line in rewards[1]]
+    return numpy.array([rewards[0][line] - rewards[1][line] for line in fit]), [held_out[line - 1] for line in fit]
 
 
 def interval(values, seed=0):
@@ -138,7 +139,8 @@ def main():
         order = pairs[:]
         random.Random(seed).shuffle(order)
         held_out, train = order[: len(order) // 5], order[len(order) // 5 :]
-        ours.append(reward_model(train, held_out, args.model, seed) > 0)
+        margins, held_out = reward_model(train, held_out, args.model, seed)
+        ours.append(margins > 0)
         theirs.append(bag_of_words(train, held_out) > 0)
         print(f"seed {seed}: reward model {ours[-1].mean():.3f}, bag of words {theirs[-1].mean():.3f}", file=sys.stderr)
     ours, theirs = (numpy.concatenate(found).astype(float) for found in (ours, theirs))

@@ -184,30 +184,17 @@ impl Scorer {
         self.layout.config().max_seq_len
     }
 
-    /// Scores conversations that end with an answer.
+    /// The tokens of a conversation that ends with an answer.
     ///
     /// # Errors
-    /// One cannot be put into the chat form, or is longer than the context: with its place in `conversations`.
-    pub fn score_messages(
-        &self,
-        cpu: &Cpu,
-        conversations: &[Vec<Message>],
-    ) -> Result<Vec<Score>, RecipeError> {
-        let mut texts = Vec::new();
-        for (i, messages) in conversations.iter().enumerate() {
-            let rendered = render_training(&self.tokenizer, messages)
-                .map_err(|e| RecipeError::Check(format!("conversation {}: {e}", i + 1)))?;
-            if rendered.ids.len() > self.context() {
-                return Err(RecipeError::Check(format!(
-                    "conversation {}: expected at most {} tokens, found {}",
-                    i + 1,
-                    self.context(),
-                    rendered.ids.len()
-                )));
-            }
-            texts.push(rendered.ids);
+    /// It cannot be put into the chat form, or is longer than the context.
+    pub fn tokens(&self, messages: &[Message]) -> Result<Vec<u32>, RecipeError> {
+        let ids = render_training(&self.tokenizer, messages)?.ids;
+        if ids.len() > self.context() {
+            let (most, n) = (self.context(), ids.len());
+            return Err(RecipeError::Check(format!("expected at most {most} tokens, found {n}")));
         }
-        self.score(cpu, &texts)
+        Ok(ids)
     }
 
     /// Scores texts of no more than the context, each read at its last token. The same text has the same score whatever
@@ -215,7 +202,7 @@ impl Scorer {
     ///
     /// # Errors
     /// A file of its weights cannot be read any more, or has a number that is not finite.
-    pub(crate) fn score(&self, cpu: &Cpu, texts: &[Vec<u32>]) -> Result<Vec<Score>, RecipeError> {
+    pub fn score(&self, cpu: &Cpu, texts: &[Vec<u32>]) -> Result<Vec<Score>, RecipeError> {
         let weights = self.weights.whole(&self.name, &self.layout)?;
         let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
         let seq_len = longest.next_multiple_of(32).min(self.context().max(longest)).max(1);

@@ -26,7 +26,7 @@ fn scores(folder: &str) -> [f64; 2] {
         ]
     };
     let both = [dialogue("Once there was a fox."), dialogue("No, see the boat.")];
-    let scores = scorer.score_messages(&cpu, &both).unwrap();
+    let scores = scorer.score(&cpu, &both.map(|d| scorer.tokens(&d).unwrap())).unwrap();
     [scores[0].0, scores[1].0]
 }
 

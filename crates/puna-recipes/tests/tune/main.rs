@@ -70,9 +70,8 @@ fn reward_models_learn_resume_and_score() {
             Message::new(Role::Assistant, answer),
         ]
     };
-    let scores = scorer
-        .score_messages(&cpu, &[dialogue("Once there was a fox."), dialogue("No, see the boat.")])
-        .unwrap();
+    let both = [dialogue("Once there was a fox."), dialogue("No, see the boat.")];
+    let scores = scorer.score(&cpu, &both.map(|d| scorer.tokens(&d).unwrap())).unwrap();
     assert!(scores[0].0 > scores[1].0, "{scores:?}");
     // A language model is none.
     let error = puna_hub::open(&desk.checkpoint("whole"), &OpenOptions::default())
@@ -175,7 +174,7 @@ fn answers_are_scored() {
             }
             let messages = [(Role::User, asked), (Role::Assistant, said)]
                 .map(|(role, content)| Message { role, content: content.to_owned() });
-            let score = scorer.score_messages(&cpu, &[messages.to_vec()]).unwrap()[0];
+            let score = scorer.score(&cpu, &[scorer.tokens(&messages).unwrap()]).unwrap()[0];
             let found = answer["score"].as_f64().unwrap();
             assert!((found - score.probability()).abs() < 1e-6, "{said}: {found} {score:?}");
             assert_eq!(

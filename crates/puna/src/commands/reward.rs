@@ -1,10 +1,10 @@
 //! `puna reward`: models that score answers.
 
 use std::io::{BufWriter, Write, stdout};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use puna_data::chat::{OnProblem, read_chat};
 use puna_kernels::Cpu;
 use puna_recipes::{Reward, Scorer};
@@ -52,8 +52,18 @@ struct ScoreArgs {
     /// Dialogues, in any form of docs/data-forms.md
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// What to do with a dialogue that cannot be scored: end with its line, or tell it and go on
+    #[arg(long, default_value = "refuse")]
+    unfit: Unfit,
     #[command(flatten)]
     threads: ThreadsArg,
+}
+
+/// What is done with a dialogue that cannot be scored.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Unfit {
+    Refuse,
+    Skip,
 }
 
 /// Trains or scores.
@@ -62,25 +72,39 @@ pub(crate) fn run(args: &RewardArgs) -> anyhow::Result<()> {
         RewardCommand::Train(args) => args.stage.run(|file, text, folder, options, cpu| {
             Ok(Box::new(Reward::new(file, text, folder, options, cpu)?))
         }),
-        RewardCommand::Score(args) => score(&args.model, &args.file, args.threads.n_threads()),
+        RewardCommand::Score(args) => score(args),
     }
 }
 
 /// Dialogues that are scored and printed together.
 const CHUNK: usize = 256;
 
-fn score(model: &Path, file: &Path, n_threads: usize) -> anyhow::Result<()> {
-    let cpu = Cpu::new(n_threads).context("PUNA_ISA")?;
-    let scorer = Scorer::open(model, &environment::open_options(None, None), &cpu)?;
-    let (records, _) = read_chat(file, None, OnProblem::Refuse)?;
+fn score(args: &ScoreArgs) -> anyhow::Result<()> {
+    let cpu = Cpu::new(args.threads.n_threads()).context("PUNA_ISA")?;
+    let scorer = Scorer::open(&args.model, &environment::open_options(None, None), &cpu)?;
+    let on_problem = match args.unfit {
+        Unfit::Refuse => OnProblem::Refuse,
+        Unfit::Skip => OnProblem::Skip,
+    };
+    let (records, problems) = read_chat(&args.file, None, on_problem)?;
+    // All are checked before the first is scored.
+    let mut dialogues = Vec::new();
+    for record in &records {
+        let place = || format!("{}: line {}", args.file.display(), record.line);
+        match (scorer.tokens(&record.messages), args.unfit) {
+            (Ok(ids), _) => dialogues.push((record.line, ids)),
+            (Err(e), Unfit::Refuse) => return Err(e).with_context(place),
+            (Err(e), Unfit::Skip) => note!("left out: {}: {e}", place()),
+        }
+    }
+    if problems.n_records() > 0 {
+        note!("left out: {problems}");
+    }
     let mut out = BufWriter::new(stdout().lock());
-    for chunk in records.chunks(CHUNK) {
-        let dialogues: Vec<_> = chunk.iter().map(|record| record.messages.clone()).collect();
-        let scores =
-            scorer.score_messages(&cpu, &dialogues).with_context(|| file.display().to_string())?;
-        for (record, score) in chunk.iter().zip(scores) {
-            let object =
-                json!({"line": record.line, "reward": score.0, "score": score.probability()});
+    for chunk in dialogues.chunks(CHUNK) {
+        let texts: Vec<_> = chunk.iter().map(|(_, ids)| ids.clone()).collect();
+        for ((line, _), score) in chunk.iter().zip(scorer.score(&cpu, &texts)?) {
+            let object = json!({"line": line, "reward": score.0, "score": score.probability()});
             writeln!(out, "{object}")?;
         }
     }
