@@ -1,5 +1,5 @@
-//! Memory of floats that begins on a cache line: a vector of such a memory lies on one line, never on two, which reads and
-//! writes half as much.
+//! Floats that begin on a cache line, so that no vector of them reaches over two: to read or write such a vector takes
+//! twice as long, and what training does is mostly that or products.
 
 use std::ops::{Deref, DerefMut};
 

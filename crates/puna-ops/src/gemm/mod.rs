@@ -21,10 +21,13 @@ use std::ops::Range;
 use puna_kernels::simd::{Op, Pairs, PairsOp, Simd};
 use puna_kernels::{Buffer, Cpu, Isa, with_scratch};
 
+mod pack;
 mod tile;
 
-use tile::{Bf16, Floats, MAX_TILE_COLS, MAX_TILE_ROWS, Multiply};
-pub(crate) use tile::{Packed, Terms, multiply, pack_cols, packed_len, scratch_len};
+use pack::{Bf16, Floats, MAX_TILE_COLS};
+pub(crate) use pack::{Packed, Terms, pack_cols, packed_len};
+use tile::{MAX_TILE_ROWS, Multiply};
+pub(crate) use tile::{multiply, scratch_len};
 
 /// Terms that are summed in registers before they are added to the output, where they divide the terms.
 pub const BLOCK_K: usize = 256;

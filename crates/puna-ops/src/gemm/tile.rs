@@ -1,109 +1,19 @@
-//! Packing of factors and the tile of outputs in registers, for one thread and any kind of terms.
+//! Products of some rows with packed columns on one thread: blocks of terms, and the tile of outputs in registers.
 
 use std::ops::Range;
 
-use puna_kernels::simd::{Pairs, Simd, prefetch_slice};
+use puna_kernels::simd::{Simd, prefetch_slice};
 
-use super::{BLOCK_K, InBf16, InF32, Mat, Out, Task};
+use super::pack::{MAX_TILE_COLS, pack_across, pack_whole, tile_cols, units};
+use super::{BLOCK_K, Mat, Out, Packed, Task, Terms};
 
 /// Terms in the longest block.
 const MAX_BLOCK: usize = BLOCK_K * 3 / 2;
 /// Blocks of rows that are packed at once, of so many terms as a lane has: a task's then fit a cache of the second level.
 const STRETCH_BLOCKS: usize = 4;
 
-/// Columns in the widest tile of outputs.
-pub(super) const MAX_TILE_COLS: usize = 32;
 /// Rows in the highest tile of outputs.
 pub(super) const MAX_TILE_ROWS: usize = 12;
-
-/// What lies in the lanes of packed factors, and how it is multiplied.
-pub(crate) trait Terms<S: Simd>: Copy {
-    /// Terms in a lane: those of one sum that one instruction adds.
-    const PER_LANE: usize;
-    /// Lanes of up to `PER_LANE·LANES` terms that are neighbours in memory.
-    fn neighbours(self, s: S, x: &[f32]) -> S::F32;
-    /// Lane `i` holds `low[i]` and, with two terms in a lane, `high[i]`.
-    fn zip(self, s: S, low: S::F32, high: S::F32) -> S::F32;
-    /// `sum + a·b`
-    fn mul_add(self, s: S, a: S::F32, b: S::F32, sum: S::F32) -> S::F32;
-    /// Runs a task in a function of its own, compiled once for all callers.
-    fn call(self, s: S, task: impl Task);
-}
-
-/// A term a lane, in f32.
-#[derive(Clone, Copy)]
-pub(crate) struct Floats;
-
-impl<S: Simd> Terms<S> for Floats {
-    const PER_LANE: usize = 1;
-
-    #[inline(always)]
-    fn neighbours(self, s: S, x: &[f32]) -> S::F32 {
-        s.load_partial(x)
-    }
-
-    #[inline(always)]
-    fn zip(self, _: S, low: S::F32, _: S::F32) -> S::F32 {
-        low
-    }
-
-    #[inline(always)]
-    fn mul_add(self, s: S, a: S::F32, b: S::F32, sum: S::F32) -> S::F32 {
-        s.mul_add(a, b, sum)
-    }
-
-    #[inline(always)]
-    fn call(self, s: S, task: impl Task) {
-        s.vectorize(InF32(task));
-    }
-}
-
-/// Two terms a lane, rounded to bf16.
-#[derive(Clone, Copy)]
-pub(super) struct Bf16<P>(pub P);
-
-impl<S: Simd, P: Pairs<S>> Terms<S> for Bf16<P> {
-    const PER_LANE: usize = 2;
-
-    #[inline(always)]
-    fn neighbours(self, s: S, x: &[f32]) -> S::F32 {
-        self.0.neighbours(s, x)
-    }
-
-    #[inline(always)]
-    fn zip(self, s: S, low: S::F32, high: S::F32) -> S::F32 {
-        self.0.zip(s, low, high)
-    }
-
-    #[inline(always)]
-    fn mul_add(self, s: S, a: S::F32, b: S::F32, sum: S::F32) -> S::F32 {
-        self.0.dot(s, a, b, sum)
-    }
-
-    #[inline(always)]
-    fn call(self, _: S, task: impl Task) {
-        self.0.run_pairs(InBf16(task));
-    }
-}
-
-/// Columns of a tile of outputs.
-const fn tile_cols<S: Simd>() -> usize {
-    2 * S::LANES
-}
-
-/// The first columns of a matrix, as [`pack_cols`] wrote them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Packed<'a> {
-    /// Tile by tile, in each as many lanes for a column as hold `n_terms`.
-    pub tiles: &'a [f32],
-    pub n_terms: usize,
-    pub n_cols: usize,
-}
-
-/// Floats that columns of a matrix of `n_terms` rows take when they are packed, at most.
-pub(crate) fn packed_len(n_terms: usize, n_cols: usize) -> usize {
-    n_terms * n_cols.next_multiple_of(MAX_TILE_COLS)
-}
 
 /// Floats of working memory that [`multiply`] needs for `n_rows` of `n_terms`.
 pub(crate) fn scratch_len(n_rows: usize, n_terms: usize) -> usize {
@@ -115,69 +25,6 @@ pub(crate) fn scratch_len(n_rows: usize, n_terms: usize) -> usize {
 fn block_len(n_terms: usize) -> usize {
     let n_blocks = ((n_terms + BLOCK_K / 2) / BLOCK_K).max(1);
     n_terms.div_ceil(n_blocks).next_multiple_of(2)
-}
-
-/// Lanes that hold `n_terms`.
-const fn units<S: Simd, T: Terms<S>>(n_terms: usize) -> usize {
-    n_terms.div_ceil(T::PER_LANE)
-}
-
-/// Writes columns `cols` of `b` tile by tile, in each lanes of terms in order, zeros where there is no column.
-#[inline(always)]
-pub(crate) fn pack_cols<S: Simd, T: Terms<S>>(
-    s: S,
-    t: T,
-    b: Mat<'_>,
-    cols: Range<usize>,
-    packed: &mut [f32],
-) {
-    let width = tile_cols::<S>();
-    for (i, tile) in packed.chunks_exact_mut(units::<S, T>(b.rows) * width).enumerate() {
-        let first = cols.end.min(cols.start + i * width);
-        pack_across(s, t, b, first..cols.end.min(first + width), 0..b.rows, width, tile);
-    }
-}
-
-/// Writes `tile[u·width + i]` from rows `PER_LANE·u…` of `m`, column `cols.start + i`; zeros for what lacks.
-#[inline(always)]
-fn pack_across<S: Simd, T: Terms<S>>(
-    s: S,
-    t: T,
-    m: Mat<'_>,
-    cols: Range<usize>,
-    terms: Range<usize>,
-    width: usize,
-    tile: &mut [f32],
-) {
-    if cols.len() < width {
-        tile.fill(0.0);
-    }
-    if m.col_step == 1 {
-        let row = |k: usize| &m.data[k * m.row_step..][cols.clone()];
-        for (out, k) in tile.chunks_exact_mut(width).zip(terms.clone().step_by(T::PER_LANE)) {
-            let (low, out) = (row(k), &mut out[..cols.len()]);
-            let high = row((k + T::PER_LANE - 1).min(terms.end - 1));
-            let has_high = k + T::PER_LANE <= terms.end;
-            for i in (0..cols.len()).step_by(S::LANES) {
-                let end = cols.len().min(i + S::LANES);
-                let high = if has_high { s.load_partial(&high[i..end]) } else { s.splat(0.0) };
-                let v = t.zip(s, s.load_partial(&low[i..end]), high);
-                s.store_partial(v, &mut out[i..end]);
-            }
-        }
-    } else {
-        let mut lanes = [0.0; MAX_TILE_COLS];
-        for (i, col) in cols.enumerate() {
-            let column = &m.data[col * m.col_step..][terms.clone()];
-            let chunks = column.chunks(T::PER_LANE * S::LANES);
-            for (terms, outs) in chunks.zip(tile.chunks_mut(S::LANES * width)) {
-                s.store(t.neighbours(s, terms), &mut lanes);
-                for (out, lane) in outs.chunks_exact_mut(width).zip(lanes) {
-                    out[i] = lane;
-                }
-            }
-        }
-    }
 }
 
 /// How lanes lie in a tile of packed rows.
@@ -239,18 +86,15 @@ impl Multiply<'_> {
         let (tile_len, block_len) = (ROWS * LANES, block_len(a.cols));
         let stretch_len = STRETCH_BLOCKS * T::PER_LANE * block_len;
         for stretch in cut(0..a.cols, stretch_len) {
-            let mut packed = a_packed.chunks_exact_mut(n_tiles * tile_len);
-            for (block, packed) in cut(stretch.clone(), block_len).zip(&mut packed) {
-                match kind {
-                    Rows::Whole => {
-                        for (i, tile) in packed.chunks_exact_mut(tile_len).enumerate() {
-                            let a = a.rows(tile_rows(i));
-                            pack_whole::<S, T, LANES>(s, t, a, block.clone(), tile);
-                        }
-                    }
-                    Rows::Across => {
-                        for (i, tile) in packed.chunks_exact_mut(tile_len).enumerate() {
-                            let a = a.rows(tile_rows(i));
+            let n_packed = stretch.len().div_ceil(block_len) * n_tiles;
+            let tiles = a_packed[..n_packed * tile_len].chunks_exact_mut(n_tiles * tile_len);
+            for (block, tiles) in cut(stretch.clone(), block_len).zip(tiles) {
+                for (i, tile) in tiles.chunks_exact_mut(tile_len).enumerate() {
+                    let a = a.rows(tile_rows(i));
+                    match kind {
+                        Rows::Whole => pack_whole::<S, T, LANES>(s, t, a, block.clone(), tile),
+                        // Rows of `a` are columns of its transpose.
+                        Rows::Across => {
                             let height = a.rows.max(ROWS / 2);
                             pack_across(s, t, a.t(), 0..a.rows, block.clone(), height, tile);
                         }
@@ -313,23 +157,6 @@ fn copy_rows<S: Simd>(
     }
 }
 
-/// Writes lanes of `terms` of each row of `a`, `LANES` apart.
-#[inline(always)]
-fn pack_whole<S: Simd, T: Terms<S>, const LANES: usize>(
-    s: S,
-    t: T,
-    a: Mat<'_>,
-    terms: Range<usize>,
-    tile: &mut [f32],
-) {
-    for (row, out) in (0..a.rows).zip(tile.chunks_exact_mut(LANES)) {
-        let row = &a.data[row * a.row_step..][terms.clone()];
-        let chunks = row.chunks(T::PER_LANE * S::LANES);
-        for (terms, out) in chunks.zip(out.chunks_exact_mut(S::LANES)) {
-            s.store(t.neighbours(s, terms), out);
-        }
-    }
-}
 /// One tile of outputs, as many rows and columns as `shape` has, of whole vectors where it has fewer.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "factors, outputs and how to compute")]

@@ -73,6 +73,8 @@ fn reward_models_learn_resume_and_score() {
     let both = [dialogue("Once there was a fox."), dialogue("No, see the boat.")];
     let scores = scorer.score(&cpu, &both.map(|d| scorer.tokens(&d).unwrap())).unwrap();
     assert!(scores[0].0 > scores[1].0, "{scores:?}");
+    let error = scorer.tokens(&dialogue(&"boat ".repeat(1000))).unwrap_err().to_string();
+    assert!(error.contains("expected at most 512 tokens, found "), "{error}");
     // A language model is none.
     let error = puna_hub::open(&desk.checkpoint("whole"), &OpenOptions::default())
         .err()

@@ -42,7 +42,7 @@ struct TrainArgs {
 /// Score dialogues that end with an answer
 #[derive(Args)]
 #[command(
-    after_help = "Prints a JSON object a line: the number of the dialogue in the file, the reward, and the score, which is its sigmoid.\n\n\
+    after_help = "Prints a JSON object a line: the line of the dialogue in the file, the reward, and the score, which is its sigmoid.\n\n\
                   Example: puna reward score run/checkpoints/step-00000100 dialogues.jsonl"
 )]
 struct ScoreArgs {
