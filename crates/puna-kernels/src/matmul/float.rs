@@ -297,9 +297,9 @@ impl FloatTask<'_> {
     #[inline(always)]
     fn write<S: Simd, const NT: usize>(&self, s: S, row: usize, first: usize, sums: &Sums<S, NT>) {
         let n_rows = ROWS.min(self.n_rows - row);
-        for t in 0..NT {
+        for (t, token) in (first..first + NT).enumerate() {
             let outputs = s.sums([sums[0][t], sums[1][t], sums[2][t], sums[3][t]]);
-            let start = (first + t) * self.w.rows() + self.first_row + row;
+            let start = token * self.w.rows() + self.first_row + row;
             // SAFETY: only this task writes columns of its rows, and no other part is alive in it.
             let out = unsafe { self.y.part(start..start + n_rows) };
             out.copy_from_slice(&outputs[..n_rows]);
