@@ -25,10 +25,12 @@ fn debug_runs_have_the_golden_losses() {
         let steps = run["steps"].as_array().unwrap();
         assert!(!steps.is_empty() && log.len() >= first + steps.len(), "{}", of("name"));
         for (step, record) in steps.iter().zip(&log[first..]) {
-            let found = [record.loss.unwrap(), record.grad_norm.unwrap()];
-            for (found, expected) in found.into_iter().zip(step.as_array().unwrap()) {
+            // What is left of the gradient when all is learned are differences of rounding, which every instruction set has
+            // its own of.
+            let found = [(record.loss.unwrap(), 1e-3), (record.grad_norm.unwrap(), 1e-2)];
+            for ((found, least), expected) in found.into_iter().zip(step.as_array().unwrap()) {
                 let expected = expected.as_f64().unwrap();
-                let bound = 1e-4 * expected.abs().max(1e-3);
+                let bound = 1e-4 * expected.abs().max(least);
                 assert!((found - expected).abs() <= bound, "{}: {record:?}, {step}", of("name"));
             }
         }
