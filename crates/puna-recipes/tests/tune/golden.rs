@@ -24,13 +24,15 @@ fn debug_runs_have_the_golden_losses() {
         let log = desk.log(of("name"));
         let steps = run["steps"].as_array().unwrap();
         assert!(!steps.is_empty() && log.len() >= first + steps.len(), "{}", of("name"));
+        // Weights that were trained for 60 steps here are other ones on another instruction set: by less than a
+        // thousandth in what is computed from them. What begins with a file's weights is the same to rounding.
+        let is_of_trained = of("name") == "tuned" || of("config").contains("tuned");
+        let share = if is_of_trained { 2e-3 } else { 1e-4 };
         for (step, record) in steps.iter().zip(&log[first..]) {
-            // What is left of the gradient when all is learned are differences of rounding, which every instruction set has
-            // its own of.
-            let found = [(record.loss.unwrap(), 1e-3), (record.grad_norm.unwrap(), 1e-2)];
-            for ((found, least), expected) in found.into_iter().zip(step.as_array().unwrap()) {
+            let found = [record.loss.unwrap(), record.grad_norm.unwrap()];
+            for (found, expected) in found.into_iter().zip(step.as_array().unwrap()) {
                 let expected = expected.as_f64().unwrap();
-                let bound = 1e-4 * expected.abs().max(least);
+                let bound = share * expected.abs().max(1e-3);
                 assert!((found - expected).abs() <= bound, "{}: {record:?}, {step}", of("name"));
             }
         }
