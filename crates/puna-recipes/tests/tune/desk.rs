@@ -107,8 +107,19 @@ impl Desk {
         n_threads: usize,
         most: u64,
     ) -> (Result<Ending, RecipeError>, Vec<String>) {
-        let cpu = Cpu::new(n_threads).unwrap();
-        let recipe = match self.open(stage, text, &cpu) {
+        self.run_on(&Cpu::new(n_threads).unwrap(), stage, text, run, most)
+    }
+
+    /// The same with this instruction set.
+    pub(crate) fn run_on(
+        &self,
+        cpu: &Cpu,
+        stage: &str,
+        text: &str,
+        run: &str,
+        most: u64,
+    ) -> (Result<Ending, RecipeError>, Vec<String>) {
+        let recipe = match self.open(stage, text, cpu) {
             Ok(recipe) => recipe,
             Err(e) => return (Err(e), Vec::new()),
         };
