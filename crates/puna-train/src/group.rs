@@ -11,8 +11,8 @@ use puna_core::ModelConfig;
 use puna_kernels::{Buffer, Cpu, RopeTable, rmsnorm, with_scratch};
 use puna_ops::{
     BLOCK_K, Factor, HeadShape, Mat, Out, Precision, Products, attention, attention_backward,
-    cross_entropy, groups_to_rows, heads_to_rows, rmsnorm_backward, rows_to_groups, rows_to_heads,
-    swiglu, swiglu_backward, task_rows,
+    cross_entropy, cut, groups_to_rows, heads_to_rows, rmsnorm_backward, rows_to_groups,
+    rows_to_heads, swiglu, swiglu_backward, task_rows,
 };
 
 use crate::pass::MicroBatch;
@@ -426,9 +426,4 @@ fn row_runs(shape: HeadShape) -> impl Iterator<Item = Range<usize>> {
     let n = shape.n_rows();
     let run = if shape.seq_len.is_multiple_of(BLOCK_K) { n.max(1) } else { shape.seq_len };
     cut(0..n, run)
-}
-
-/// Cuts a range into pieces of `len`; the last may be shorter.
-pub(crate) fn cut(range: Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
-    range.clone().step_by(len).map(move |start| start..range.end.min(start + len))
 }

@@ -8,9 +8,9 @@ use std::ops::Range;
 
 use puna_core::{ModelConfig, WeightId};
 use puna_kernels::{Buffer, Cpu, RopeTable, add, rmsnorm};
-use puna_ops::{HeadShape, Mat, Precision, embedding, embedding_backward};
+use puna_ops::{HeadShape, Mat, Precision, cut, embedding, embedding_backward};
 
-use crate::group::{Between, Factors, GROUP_ROWS, Group, HeadGrads, How, Layer, Scored, cut};
+use crate::group::{Between, Factors, GROUP_ROWS, Group, HeadGrads, How, Layer, Scored};
 use crate::score;
 use crate::weights::Layout;
 

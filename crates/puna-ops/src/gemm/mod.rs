@@ -254,6 +254,11 @@ pub fn task_rows(n_rows: usize, n_threads: usize) -> usize {
     n_rows.div_ceil(n_tasks.next_multiple_of(n_threads)).max(MAX_TILE_ROWS)
 }
 
+/// Cuts a range into pieces of `len`; the last may be shorter.
+pub fn cut(range: Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
+    range.clone().step_by(len).map(move |start| start..range.end.min(start + len))
+}
+
 /// A task over any kind of terms.
 pub(crate) trait Task {
     /// `run` must be `#[inline(always)]`.

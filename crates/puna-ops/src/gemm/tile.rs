@@ -1,11 +1,9 @@
 //! Products of some rows with packed columns on one thread: blocks of terms, and the tile of outputs in registers.
 
-use std::ops::Range;
-
 use puna_kernels::simd::{Simd, prefetch_slice};
 
 use super::pack::{MAX_TILE_COLS, pack_across, pack_whole, tile_cols, units};
-use super::{BLOCK_K, Mat, Out, Packed, Task, Terms};
+use super::{BLOCK_K, Mat, Out, Packed, Task, Terms, cut};
 
 /// Terms in the longest block.
 const MAX_BLOCK: usize = BLOCK_K * 3 / 2;
@@ -133,11 +131,6 @@ impl Multiply<'_> {
             }
         }
     }
-}
-
-/// Cuts a range into pieces of `len`; the last may be shorter.
-fn cut(range: Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
-    range.clone().step_by(len).map(move |start| start..range.end.min(start + len))
 }
 
 /// Copies `n_rows` of `n_cols`, each from one place to the other, where rows are so far apart.
