@@ -2,28 +2,22 @@
 
 use std::cell::RefCell;
 
-/// Sixteen floats on a cache line of their own.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
+use crate::Buffer;
 
 thread_local! {
     /// Buffers that nobody has, the outermost last: each call gets the one that it had before.
-    static SCRATCH: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Lends `f` a buffer of `len` floats that starts on a cache line. It holds what earlier tasks left there.
 /// A nested call gets a buffer of its own.
 pub fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    let mut lines = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
-    let n_lines = len.div_ceil(16);
-    if lines.len() < n_lines {
-        lines.resize(n_lines, Line([0.0; 16]));
+    let mut buffer = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
+    if buffer.len() < len {
+        buffer = Buffer::zeros(len);
     }
-    // SAFETY: a `Line` is sixteen floats and nothing else, and `len` of them lie in `lines`.
-    let floats = unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<f32>(), len) };
-    let result = f(floats);
-    SCRATCH.with_borrow_mut(|buffers| buffers.push(lines));
+    let result = f(&mut buffer[..len]);
+    SCRATCH.with_borrow_mut(|buffers| buffers.push(buffer));
     result
 }
 

@@ -21,7 +21,9 @@ pub use adamw::{AdamW, sum_of_squares};
 pub use attention::{Starts, attention, attention_backward};
 pub use cross_entropy::cross_entropy;
 pub use embedding::{embedding, embedding_backward};
-pub use gemm::{BLOCK_K, Factor, Mat, Out, Precision, Products, cut, task_rows};
+pub use gemm::{
+    BLOCK_K, Factor, Mat, Out, Precision, Products, cut, round_row, rounded_len, task_rows,
+};
 pub use heads::{HeadShape, groups_to_rows, heads_to_rows, rows_to_groups, rows_to_heads};
 pub use norm::rmsnorm_backward;
 pub use swiglu::{swiglu, swiglu_backward};

@@ -34,7 +34,7 @@ pub struct MemoryNeeds {
     pub optimizer: u64,
     /// What a micro-batch leaves for the way back, memory between steps, and packed factors of products.
     pub activations: u64,
-    /// The logits of a piece of a micro-batch.
+    /// The logits of a piece of a micro-batch; with products in bf16 less.
     pub logits: u64,
     /// The copy of the weights that writes a text on the way.
     pub copy: u64,

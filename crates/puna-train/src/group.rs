@@ -11,8 +11,8 @@ use puna_core::ModelConfig;
 use puna_kernels::{Buffer, Cpu, RopeTable, rmsnorm, with_scratch};
 use puna_ops::{
     BLOCK_K, Factor, HeadShape, Mat, Out, Precision, Products, attention, attention_backward,
-    cross_entropy, cut, groups_to_rows, heads_to_rows, rmsnorm_backward, rows_to_groups,
-    rows_to_heads, swiglu, swiglu_backward, task_rows,
+    cross_entropy, cut, groups_to_rows, heads_to_rows, rmsnorm_backward, round_row, rounded_len,
+    rows_to_groups, rows_to_heads, swiglu, swiglu_backward, task_rows,
 };
 
 use crate::pass::MicroBatch;
@@ -95,7 +95,16 @@ pub(crate) struct Between {
     d_heads: Buffer,
     /// `[B·T]`
     norm_scales: Buffer,
-    logits: Buffer,
+    /// Gradients of a piece's logits, rounded where products round them.
+    d_logits: Buffer,
+}
+
+/// Floats that a row of [`Between::d_logits`] takes.
+fn logits_len(vocab_size: usize, precision: Precision) -> usize {
+    match precision {
+        Precision::F32 => vocab_size,
+        Precision::Bf16 => rounded_len(vocab_size),
+    }
 }
 
 impl Between {
@@ -115,7 +124,7 @@ impl Between {
             qkv: floats(shape.row_len()),
             d_heads: floats(q),
             norm_scales: floats(1),
-            logits: Buffer::zeros(LOGIT_ROWS.min(n) * c.vocab_size),
+            d_logits: Buffer::zeros(LOGIT_ROWS.min(n) * logits_len(c.vocab_size, precision)),
         }
     }
 }
@@ -123,6 +132,7 @@ impl Between {
 /// Weights as right factors of products: their transposes on the way forward, themselves on the way back.
 #[derive(Debug)]
 pub(crate) struct Factors {
+    precision: Precision,
     wqkv: Factor,
     wo: Factor,
     w_gate_up: Factor,
@@ -136,6 +146,7 @@ impl Factors {
     fn new(precision: Precision) -> Self {
         let empty = || Factor::new(precision);
         Self {
+            precision,
             wqkv: empty(),
             wo: empty(),
             w_gate_up: empty(),
@@ -319,11 +330,12 @@ impl Group {
     ) {
         let (n, d, v) = (self.shape.n_rows(), c.dim, c.vocab_size);
         let x = &self.xs[c.n_layers];
-        let Between { factors, products, normed, d_normed, norm_scales, logits, .. } = between;
+        let Between { factors, products, normed, d_normed, norm_scales, d_logits, .. } = between;
+        let precision = factors.precision;
         let (normed, d_normed) = (&mut normed[..n * d], &mut d_normed[..n * d]);
         rmsnorm(cpu, x, norm, c.norm_eps, normed);
         for piece in row_runs(self.shape).flat_map(|run| cut(run, LOGIT_ROWS)) {
-            let logits = &mut logits[..piece.len() * v];
+            let d_logits = &mut d_logits[..piece.len() * logits_len(v, precision)];
             let of_piece = piece.start * d..piece.end * d;
             let (x, dx) = (&normed[of_piece.clone()], &mut d_normed[of_piece]);
             let (targets, scales) = (&batch.targets[piece.clone()], &batch.scales[piece.clone()]);
@@ -335,18 +347,43 @@ impl Group {
                 continue;
             }
             let has_grads = back.is_some();
-            run_rows(cpu, piece.len(), [&mut *logits, losses, dx], |rows, [logits, losses, dx]| {
-                let x = Mat::new(&x[rows.start * d..rows.end * d], rows.len(), d);
-                factors.output.product(cpu, x, logits, Out::Set);
-                cross_entropy(cpu, logits, &targets[rows.clone()], &scales[rows.clone()], losses);
-                if has_grads {
-                    let d_logits = Mat::new(logits, rows.len(), v);
-                    factors.output_back.product(cpu, d_logits, dx, Out::Set);
-                }
-            });
+            run_rows(
+                cpu,
+                piece.len(),
+                [&mut *d_logits, losses, dx],
+                |rows, [d_logits, losses, dx]| {
+                    let n = rows.len();
+                    let x = Mat::new(&x[rows.start * d..rows.end * d], n, d);
+                    let (targets, scales) = (&targets[rows.clone()], &scales[rows]);
+                    match precision {
+                        Precision::F32 => {
+                            factors.output.product(cpu, x, d_logits, Out::Set);
+                            cross_entropy(cpu, d_logits, targets, scales, losses);
+                        }
+                        // Rounded as products would: fewer bytes to write, and to read twice.
+                        Precision::Bf16 => with_scratch(n * v, |logits| {
+                            factors.output.product(cpu, x, logits, Out::Set);
+                            let rows =
+                                logits.chunks_mut(v).zip(d_logits.chunks_mut(rounded_len(v)));
+                            for (i, (logits, d_logits)) in rows.enumerate() {
+                                let one = i..i + 1;
+                                let (targets, scales) =
+                                    (&targets[one.clone()], &scales[one.clone()]);
+                                cross_entropy(cpu, logits, targets, scales, &mut losses[one]);
+                                round_row(cpu, logits, d_logits);
+                            }
+                        }),
+                    }
+                    if has_grads {
+                        let d_logits = logits_mat(d_logits, n, v, precision);
+                        factors.output_back.product(cpu, d_logits, dx, Out::Set);
+                    }
+                },
+            );
             if let Some(HeadGrads { output: dw, .. }) = &mut back {
                 let x = Mat::new(x, piece.len(), d);
-                products.gemm(cpu, Mat::new(logits, piece.len(), v).t(), x, dw, Out::Add);
+                let d_logits = logits_mat(d_logits, piece.len(), v, precision);
+                products.gemm(cpu, d_logits.t(), x, dw, Out::Add);
             }
         }
         if let Some(HeadGrads { norm: dw, scored, .. }) = back {
@@ -357,6 +394,14 @@ impl Group {
             let norm_scales = &mut norm_scales[..n];
             rmsnorm_backward(cpu, x, norm, c.norm_eps, d_normed, &mut self.dx, dw, norm_scales);
         }
+    }
+}
+
+/// Rows of [`Between::d_logits`].
+fn logits_mat(d_logits: &[f32], rows: usize, vocab_size: usize, precision: Precision) -> Mat<'_> {
+    match precision {
+        Precision::F32 => Mat::new(d_logits, rows, vocab_size),
+        Precision::Bf16 => Mat::rounded(d_logits, rows, vocab_size),
     }
 }
 

@@ -37,11 +37,19 @@ const TASK_ROWS: usize = 96;
 const TASKS_PER_THREAD: usize = 4;
 /// Floats of `b` that are packed at once.
 const MOST_PACKED: usize = 2 << 20;
-/// A matrix `[rows, cols]` of f32 in memory: row by row, or column by column.
+
+/// Elements of a matrix.
+#[derive(Clone, Copy, Debug)]
+enum Elements<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [u16]),
+}
+
+/// A matrix `[rows, cols]` in memory: row by row, or column by column.
 #[derive(Clone, Copy, Debug)]
 pub struct Mat<'a> {
     /// From the first element on.
-    data: &'a [f32],
+    data: Elements<'a>,
     rows: usize,
     cols: usize,
     /// From a row to the next, and from a column to the next; one of them is 1.
@@ -57,7 +65,20 @@ impl<'a> Mat<'a> {
     #[must_use]
     pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
         assert_eq!(data.len(), rows * cols, "elements of a matrix of {rows} x {cols}");
-        Self { data, rows, cols, row_step: cols, col_step: 1 }
+        Self { data: Elements::F32(data), rows, cols, row_step: cols, col_step: 1 }
+    }
+
+    /// The matrix `[rows, cols]` of rows that [`round_row`] wrote one after the other: a left factor of products whose factors
+    /// are rounded to bf16.
+    ///
+    /// # Panics
+    /// When `data` has another length.
+    #[must_use]
+    pub fn rounded(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        let lanes = rounded_len(cols);
+        assert_eq!(data.len(), rows * lanes, "pairs of a matrix of {rows} x {cols}");
+        let data = Elements::Bf16(bytemuck::cast_slice(data));
+        Self { data, rows, cols, row_step: 2 * lanes, col_step: 1 }
     }
 
     /// Its transpose, without moving anything.
@@ -74,8 +95,12 @@ impl<'a> Mat<'a> {
     #[must_use]
     pub fn rows(self, rows: Range<usize>) -> Self {
         assert!(rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
-        let first = (rows.start * self.row_step).min(self.data.len());
-        Self { data: &self.data[first..], rows: rows.len(), ..self }
+        let first = rows.start * self.row_step;
+        let data = match self.data {
+            Elements::F32(data) => Elements::F32(&data[first.min(data.len())..]),
+            Elements::Bf16(data) => Elements::Bf16(&data[first.min(data.len())..]),
+        };
+        Self { data, rows: rows.len(), ..self }
     }
 
     /// Some of its columns.
@@ -85,6 +110,37 @@ impl<'a> Mat<'a> {
     #[must_use]
     pub fn cols(self, cols: Range<usize>) -> Self {
         self.t().rows(cols).t()
+    }
+}
+
+/// Floats that a row of `n` elements takes when it is rounded: two bf16 in the place of each.
+#[must_use]
+pub const fn rounded_len(n: usize) -> usize {
+    n.div_ceil(2)
+}
+
+/// Rounds a row to bf16, as products would, into [`rounded_len`] floats; see [`Mat::rounded`].
+///
+/// # Panics
+/// When `out` has another length, or the instruction set has no bf16.
+pub fn round_row(cpu: &Cpu, row: &[f32], out: &mut [f32]) {
+    assert_eq!(out.len(), rounded_len(row.len()), "rounded pairs of {} elements", row.len());
+    cpu.dispatch_pairs(RoundRow { row, out });
+}
+
+struct RoundRow<'a> {
+    row: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl PairsOp for RoundRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, P: Pairs<S>>(self, s: S, pairs: P) {
+        for (row, out) in self.row.chunks(2 * S::LANES).zip(self.out.chunks_mut(S::LANES)) {
+            s.store_partial(pairs.neighbours(s, row), out);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use puna_kernels::simd::{Pairs, Simd};
 
-use super::{InBf16, InF32, Mat, Task};
+use super::{Elements, InBf16, InF32, Mat, Task};
 
 /// Columns in the widest tile of outputs.
 pub(super) const MAX_TILE_COLS: usize = 32;
@@ -133,30 +133,67 @@ pub(super) fn pack_across<S: Simd, T: Terms<S>>(
     if cols.len() < width {
         tile.fill(0.0);
     }
-    if m.col_step == 1 {
-        let row = |k: usize| &m.data[k * m.row_step..][cols.clone()];
-        for (out, k) in tile.chunks_exact_mut(width).zip(terms.clone().step_by(T::PER_LANE)) {
-            let (low, out) = (row(k), &mut out[..cols.len()]);
-            let high = row((k + T::PER_LANE - 1).min(terms.end - 1));
-            let has_high = k + T::PER_LANE <= terms.end;
-            for i in (0..cols.len()).step_by(S::LANES) {
-                let end = cols.len().min(i + S::LANES);
-                let high = if has_high { s.load_partial(&high[i..end]) } else { s.splat(0.0) };
-                let v = t.zip(s, s.load_partial(&low[i..end]), high);
-                s.store_partial(v, &mut out[i..end]);
-            }
-        }
-    } else {
-        let mut lanes = [0.0; MAX_TILE_COLS];
-        for (i, col) in cols.enumerate() {
-            let column = &m.data[col * m.col_step..][terms.clone()];
-            let chunks = column.chunks(T::PER_LANE * S::LANES);
-            for (terms, outs) in chunks.zip(tile.chunks_mut(S::LANES * width)) {
-                s.store(t.neighbours(s, terms), &mut lanes);
-                for (out, lane) in outs.chunks_exact_mut(width).zip(lanes) {
-                    out[i] = lane;
+    match m.data {
+        Elements::F32(data) if m.col_step == 1 => {
+            let row = |k: usize| &data[k * m.row_step..][cols.clone()];
+            for (out, k) in tile.chunks_exact_mut(width).zip(terms.clone().step_by(T::PER_LANE)) {
+                let (low, out) = (row(k), &mut out[..cols.len()]);
+                let high = row((k + T::PER_LANE - 1).min(terms.end - 1));
+                let has_high = k + T::PER_LANE <= terms.end;
+                for i in (0..cols.len()).step_by(S::LANES) {
+                    let end = cols.len().min(i + S::LANES);
+                    let high = if has_high { s.load_partial(&high[i..end]) } else { s.splat(0.0) };
+                    let v = t.zip(s, s.load_partial(&low[i..end]), high);
+                    s.store_partial(v, &mut out[i..end]);
                 }
             }
+        }
+        Elements::F32(data) => {
+            let mut lanes = [0.0; MAX_TILE_COLS];
+            for (i, col) in cols.enumerate() {
+                let column = &data[col * m.col_step..][terms.clone()];
+                let chunks = column.chunks(T::PER_LANE * S::LANES);
+                for (terms, outs) in chunks.zip(tile.chunks_mut(S::LANES * width)) {
+                    s.store(t.neighbours(s, terms), &mut lanes);
+                    for (out, lane) in outs.chunks_exact_mut(width).zip(lanes) {
+                        out[i] = lane;
+                    }
+                }
+            }
+        }
+        Elements::Bf16(data) => {
+            assert!(T::PER_LANE == 2 && m.col_step == 1, "rounded factors on the left alone");
+            for (out, k) in tile.chunks_exact_mut(width).zip(terms.clone().step_by(2)) {
+                for i in (0..cols.len()).step_by(S::LANES) {
+                    let end = cols.len().min(i + S::LANES);
+                    let low = window(data, k * m.row_step + cols.start + i, end - i);
+                    // Zeros where the last pair lacks a term.
+                    let high = match k + 1 < terms.end {
+                        true => window(data, (k + 1) * m.row_step + cols.start + i, end - i),
+                        false => [0; WINDOW],
+                    };
+                    let lanes: [f32; WINDOW] = std::array::from_fn(|i| {
+                        f32::from_bits(u32::from(low[i]) | u32::from(high[i]) << 16)
+                    });
+                    s.store_partial(s.load(&lanes), &mut out[i..end]);
+                }
+            }
+        }
+    }
+}
+
+/// Elements in the lanes of the widest vector.
+const WINDOW: usize = 16;
+
+/// As many elements from `first` on, `n` of which are asked for and there: one move, but at the very end.
+#[inline(always)]
+fn window(data: &[u16], first: usize, n: usize) -> [u16; WINDOW] {
+    match data[first..].first_chunk() {
+        Some(window) => *window,
+        None => {
+            let mut window = [0; WINDOW];
+            window[..n].copy_from_slice(&data[first..][..n]);
+            window
         }
     }
 }
@@ -171,10 +208,21 @@ pub(super) fn pack_whole<S: Simd, T: Terms<S>, const LANES: usize>(
     tile: &mut [f32],
 ) {
     for (row, out) in (0..a.rows).zip(tile.chunks_exact_mut(LANES)) {
-        let row = &a.data[row * a.row_step..][terms.clone()];
-        let chunks = row.chunks(T::PER_LANE * S::LANES);
-        for (terms, out) in chunks.zip(out.chunks_exact_mut(S::LANES)) {
-            s.store(t.neighbours(s, terms), out);
+        match a.data {
+            Elements::F32(data) => {
+                let row = &data[row * a.row_step..][terms.clone()];
+                let chunks = row.chunks(T::PER_LANE * S::LANES);
+                for (terms, out) in chunks.zip(out.chunks_exact_mut(S::LANES)) {
+                    s.store(t.neighbours(s, terms), out);
+                }
+            }
+            Elements::Bf16(data) => {
+                assert_eq!(T::PER_LANE, 2, "rounded factors in products of bf16 alone");
+                // Rows are of whole pairs, and blocks begin with one.
+                let pairs = terms.start..terms.end.next_multiple_of(2);
+                let row = bytemuck::cast_slice(&data[row * a.row_step..][pairs]);
+                out[..row.len()].copy_from_slice(row);
+            }
         }
     }
 }

@@ -78,6 +78,35 @@ fn products_equal_the_formula_in_every_layout() {
 }
 
 #[test]
+fn rows_that_are_rounded_before_give_the_same_bits() {
+    for (cpu, precision) in all().into_iter().filter(|(_, p)| *p == Precision::Bf16) {
+        let mut products = Products::new(precision);
+        for (m, k, n) in SHAPES {
+            let (a, at, b) = (random(1, m * k), random(3, k * m), random(2, k * n));
+            let round = |x: &[f32], cols: usize| {
+                let mut rounded = vec![f32::NAN; x.len() / cols * rounded_len(cols)];
+                for (x, out) in x.chunks(cols).zip(rounded.chunks_mut(rounded_len(cols))) {
+                    round_row(&cpu, x, out);
+                }
+                rounded
+            };
+            let (a_rounded, at_rounded) = (round(&a, k), round(&at, m));
+            for (given, before) in [
+                (Mat::new(&a, m, k), Mat::rounded(&a_rounded, m, k)),
+                (Mat::new(&at, k, m).t(), Mat::rounded(&at_rounded, k, m).t()),
+            ] {
+                let [found, expected] = [before, given].map(|a| {
+                    let mut c = vec![f32::NAN; m * n];
+                    products.gemm(&cpu, a, Mat::new(&b, k, n), &mut c, Out::Set);
+                    c
+                });
+                assert_same_bits("rounded before", &found, &expected);
+            }
+        }
+    }
+}
+
+#[test]
 fn blocks_of_terms_may_be_added_one_by_one() {
     let (m, k, n) = (29, 3 * BLOCK_K, 40);
     let (at, b) = (random(1, k * m), random(2, k * n));
