@@ -2,7 +2,7 @@
 //!
 //! A MODEL is a file, a folder, one of the [`built_in_names`], or the name of a model in the [`store`]. Its tokenizer is looked for in the model file,
 //! beside it, and in the folder above (where Meta's download puts it). A folder of adapters is the model that they name,
-//! with them added.
+//! with them added, and the folder of a run of training is the checkpoint that it is for.
 #![forbid(unsafe_code)]
 
 mod built_in;
@@ -19,6 +19,7 @@ mod open;
 mod place;
 pub mod pull;
 pub mod quantize;
+mod result;
 mod shown;
 pub mod store;
 pub mod synth;
@@ -34,3 +35,4 @@ pub use near::near_matches;
 pub use open::{
     OpenOptions, Opened, OpenedScorer, open, open_checkpoint, open_scorer, open_tokenizer,
 };
+pub use result::{RESULT, result_of};

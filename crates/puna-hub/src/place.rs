@@ -9,6 +9,7 @@ use puna_formats::Checkpoint;
 use crate::built_in::{self, BuiltIn};
 use crate::lora::{Adapted, Task, base_of, is_adapters};
 use crate::pull::Reference;
+use crate::result::result_of;
 use crate::store::{Manifest, StoreError};
 use crate::{HubError, OpenOptions, near_matches};
 
@@ -77,7 +78,7 @@ pub(crate) fn locate_below(
     if depth > MAX_ADAPTERS {
         return Err(HubError::TooDeep { most: MAX_ADAPTERS });
     }
-    let path = Path::new(model);
+    let path = &*result_of(Path::new(model));
     if is_adapters(path) {
         let base = Box::new(base_of(path, |base| locate_below(base, options, depth + 1))?);
         return Ok(Place::Adapters { folder: path.to_path_buf(), base });

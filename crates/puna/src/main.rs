@@ -7,6 +7,7 @@
 mod note;
 
 mod args;
+mod claim;
 mod commands;
 mod environment;
 mod evidence;

@@ -104,6 +104,7 @@ impl Scorer {
         options: &OpenOptions,
         precision: Precision,
     ) -> Result<Self, RecipeError> {
+        let folder = &*puna_hub::result_of(folder);
         let name = folder.display().to_string();
         if is_adapters(folder) {
             return Self::of_adapters(name, open_scorer(folder, options)?, precision);

@@ -21,10 +21,19 @@ pub use progress::{Ending, Report, Start};
 pub use report::report_page;
 pub(crate) use tensors::read_scoring_network;
 
+use puna_hub::RESULT;
+
 use crate::RecipeError;
 
 /// Name of the configuration in a run's folder.
 const CONFIG: &str = "config.toml";
+
+/// Name of the folder of checkpoints.
+const CHECKPOINTS: &str = "checkpoints";
+
+fn step_name(step: u64) -> String {
+    format!("step-{step:08}")
+}
 
 /// A run's folder.
 #[derive(Clone, Debug)]
@@ -59,7 +68,7 @@ impl RunFolder {
     /// It is none.
     pub fn open(path: &Path) -> Result<Self, RecipeError> {
         let folder = Self::find(path)?;
-        let checkpoints = path.join("checkpoints");
+        let checkpoints = path.join(CHECKPOINTS);
         fs::create_dir_all(&checkpoints).map_err(RecipeError::io(&checkpoints))?;
         Ok(folder)
     }
@@ -107,7 +116,7 @@ impl RunFolder {
     /// The folder of a step's checkpoint.
     #[must_use]
     pub fn checkpoint(&self, step: u64) -> PathBuf {
-        self.path.join("checkpoints").join(format!("step-{step:08}"))
+        self.path.join(CHECKPOINTS).join(step_name(step))
     }
 
     /// Steps that have a checkpoint, ascending.
@@ -115,7 +124,7 @@ impl RunFolder {
     /// # Errors
     /// The folder cannot be read.
     pub fn checkpoints(&self) -> Result<Vec<u64>, RecipeError> {
-        let folder = self.path.join("checkpoints");
+        let folder = self.path.join(CHECKPOINTS);
         let mut steps = Vec::new();
         for entry in fs::read_dir(&folder).map_err(RecipeError::io(&folder))? {
             let name = entry.map_err(RecipeError::io(&folder))?.file_name();
@@ -175,14 +184,22 @@ impl RunFolder {
         Ok(None)
     }
 
-    /// Removes all checkpoints but the last `keep` and those of `kept`.
+    /// Names the checkpoint that the run is for, `best` or else the last, in the folder, and removes all but the last `keep`
+    /// and that one.
     ///
     /// # Errors
-    /// One cannot be removed.
-    pub fn prune(&self, keep: u64, kept: Option<u64>) -> Result<(), RecipeError> {
+    /// The name cannot be written, or a checkpoint not be removed.
+    pub fn prune(&self, keep: u64, best: Option<u64>) -> Result<(), RecipeError> {
         let steps = self.checkpoints()?;
+        let best = best.filter(|step| steps.contains(step));
+        if let Some(result) = best.or(steps.last().copied()) {
+            let (file, temporary) = (self.path.join(RESULT), self.path.join(".result.tmp"));
+            fs::write(&temporary, format!("{CHECKPOINTS}/{}\n", step_name(result)))
+                .and_then(|()| fs::rename(&temporary, &file))
+                .map_err(RecipeError::io(&file))?;
+        }
         let n_old = steps.len().saturating_sub(keep as usize);
-        for &step in steps[..n_old].iter().filter(|step| Some(**step) != kept) {
+        for &step in steps[..n_old].iter().filter(|step| Some(**step) != best) {
             let folder = self.checkpoint(step);
             // Under a name that is no checkpoint's, so that half of one is never taken for one.
             let doomed = folder.with_file_name(format!(".old-{step:08}"));
@@ -190,5 +207,31 @@ impl RunFolder {
             fs::remove_dir_all(&doomed).map_err(RecipeError::io(&doomed))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_checkpoint_stays_and_is_the_result() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(&folder.path().join("run"), "").unwrap();
+        let check = |best, expected: &[u64], result| {
+            run.prune(1, best).unwrap();
+            assert_eq!(run.checkpoints().unwrap(), expected);
+            assert_eq!(puna_hub::result_of(run.path()), run.checkpoint(result));
+        };
+        for (step, best, expected, result) in [
+            (1, None, &[1][..], 1),
+            (2, Some(2), &[2], 2),
+            (3, Some(2), &[2, 3], 2),
+            // One that is gone.
+            (4, Some(1), &[4], 4),
+        ] {
+            fs::create_dir(run.checkpoint(step)).unwrap();
+            check(best, expected, result);
+        }
     }
 }

@@ -49,7 +49,7 @@ impl Base {
             .is_some_and(|id| id.to_lowercase().replace(['-', ' '], "").starts_with("llama2"));
         let notice = is_llama2.then_some(LLAMA2_NOTICE);
         let (layout, weights) = dense_weights(name, &*checkpoint.source, Layout::new)?;
-        let path = Path::new(name);
+        let path = &*puna_hub::result_of(Path::new(name));
         let origin = match path.exists() {
             true => std::path::absolute(path).map_err(RecipeError::io(path))?.display().to_string(),
             false => name.to_owned(),

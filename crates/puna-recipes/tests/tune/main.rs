@@ -142,7 +142,7 @@ fn the_best_of_many_answers_are_trained_on() {
     assert!(desk.result("a") == desk.result("b"));
 }
 
-/// The scores of `puna answer` are those of the same texts in `puna reward score`.
+/// The scores of `puna answer` are those of the same texts in `puna reward score`; folders of runs stand for their checkpoints.
 #[test]
 fn answers_are_scored() {
     let desk = Desk::new();
@@ -150,10 +150,11 @@ fn answers_are_scored() {
     desk.run("reward", REWARD, "rm", 2, u64::MAX).unwrap();
     let (cpu, options, rm) = (Cpu::new(2).unwrap(), OpenOptions::default(), desk.checkpoint("rm"));
     let (rm, out) = (Path::new(&rm), desk.path("answers.jsonl"));
+    let sft = desk.path("sft");
     let job = AnswerJob {
-        model: &desk.checkpoint("sft"),
+        model: sft.to_str().unwrap(),
         prompts: &desk.path("prompts.jsonl"),
-        helpfulness: Some(rm),
+        helpfulness: Some(&desk.path("rm")),
         safety: None,
         out: &out,
         n_answers: 2,

@@ -9,6 +9,7 @@ use puna_kernels::Cpu;
 use puna_recipes::AnswerJob;
 
 use crate::args::{ThreadsArg, count};
+use crate::claim::Claim;
 use crate::environment;
 use crate::failure::Interrupted;
 use crate::interrupt::Interrupt;
@@ -67,6 +68,7 @@ pub(crate) fn run(args: &AnswerArgs) -> anyhow::Result<()> {
         max_new_tokens: args.n_tokens,
         sampling: args.sampling.resolve(&hints),
     };
+    let _claim = Claim::of(&args.out)?;
     let interrupt = Interrupt::install()?;
     let bar = ProgressBar::new(0);
     let done =

@@ -43,10 +43,10 @@ struct TrainArgs {
 #[derive(Args)]
 #[command(
     after_help = "Prints a JSON object a line: the line of the dialogue in the file, the reward, and the score, which is its sigmoid.\n\n\
-                  Example: puna reward score run/checkpoints/step-00000100 dialogues.jsonl"
+                  Example: puna reward score run/ dialogues.jsonl"
 )]
 struct ScoreArgs {
-    /// A checkpoint of puna reward train
+    /// A run of puna reward train, or one of its checkpoints
     #[arg(value_name = "DIR")]
     model: PathBuf,
     /// Dialogues, in any form of docs/data-forms.md

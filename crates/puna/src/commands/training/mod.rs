@@ -14,6 +14,7 @@ use puna_kernels::Cpu;
 use puna_recipes::{Ending, Log, Recipe, RecipeError, Report, Start};
 
 use crate::args::ThreadsArg;
+use crate::claim::Claim;
 use crate::environment;
 use crate::failure::{Interrupted, Usage};
 use crate::interrupt::Interrupt;
@@ -111,6 +112,7 @@ pub(super) fn show_run(
     resume: bool,
     run: impl FnOnce(&dyn Fn() -> bool, &mut dyn FnMut(Report<'_>)) -> Result<Ending, RecipeError>,
 ) -> anyhow::Result<()> {
+    let _claim = Claim::of(out)?;
     let screen = Arc::new(Screen::default());
     let interrupt = Interrupt::install_with({
         let screen = Arc::clone(&screen);
