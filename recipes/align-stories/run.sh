@@ -38,7 +38,9 @@ if [ ! -e data/helpfulness.jsonl ]; then
     # The plan ends at its reward models, whose pairs do not exist yet.
     align || [ -e run/sft/done ]
     # And all that are unsafe: few of their answers go wrong.
-    { head -n 4000 data/prompts.jsonl; tail -n +4001 data/prompts.jsonl | grep '"is_safety":true'; } > prompts-pairs.jsonl.new
+    unsafe='"is_safety":true'
+    grep "$unsafe" data/prompts.jsonl > data/unsafe.jsonl
+    { head -n 4000 data/prompts.jsonl; tail -n +4001 data/prompts.jsonl | grep "$unsafe"; } > prompts-pairs.jsonl.new
     mv prompts-pairs.jsonl.new prompts-pairs.jsonl
     "$puna" answer run/sft --prompts prompts-pairs.jsonl --out pairs.jsonl -k 4 -n 260 --temperature 1 --top-p 1 --seed "$seed"
     stories pairs --answers pairs.jsonl --helpfulness data/helpfulness.jsonl --safety data/safety.jsonl
