@@ -1,5 +1,5 @@
 #!/bin/sh
-# A chat model like the built-in one, from texts and dialogues to judged answers, in 31 minutes on two cores of an AMD EPYC (Zen 5):
+# A chat model like the built-in one, from texts and dialogues to judged answers, in less than an hour on two cores of an AMD EPYC (Zen 5):
 #
 #   recipes/align-stories/run.sh TEXTS CHATS OUT [SEED [again]]
 #
