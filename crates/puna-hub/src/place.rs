@@ -103,7 +103,7 @@ pub(crate) fn locate_below(
     near.truncate(MAX_NEAR);
     // What looks like a repository's name can be fetched, unless it looks still more like something that is here.
     let pull = near.is_empty() && options.store.is_some() && Reference::parse(model).is_ok();
-    Err(HubError::NotFound { model: model.to_owned(), near, pull })
+    Err(HubError::NotFound { model: path.display().to_string(), near, pull })
 }
 
 /// Built-in names, and files beside where `missing` should be, that are spelt almost like it.
